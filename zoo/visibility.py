@@ -1,0 +1,29 @@
+"""Who sees whom: the only place where visibility is made.
+
+A token sees the tokens of its document whose rank is not above its own.
+
+    causal          rank = position in the row
+    full            rank = 0
+    prefix          rank = max(position, first predicting row)
+    permutation     rank = place in the factorization order; context, which all see, -1
+    encoder source  rank = 0, so that every decoder token (rank >= 0) sees it
+
+Ranks order the tokens of a document, so visibility is transitive: what many layers let through is exactly what one
+layer lets through, and a leak test can be exact. Padding has doc 0 and neither sees nor is seen.
+"""
+
+from typing import Literal
+
+from zoo.batch import Array, Stream
+
+Kind = Literal["causal", "full", "rank"]
+
+
+def visible(query: Stream, key: Stream, *, strict: bool = False) -> Array:
+    """[B, Q, K] bool, True = may attend; works on numpy arrays and on tensors alike.
+
+    strict hides equal ranks too: the query stream of two-stream attention, which must not see its own token.
+    """
+    q, k = query.rank[:, :, None], key.rank[:, None, :]
+    see = k < q if strict else k <= q
+    return see & (query.doc[:, :, None] == key.doc[:, None, :]) & (key.doc[:, None, :] > 0)
