@@ -1,6 +1,6 @@
 """The typed recipe. Unknown keys, wrong types and impossible combinations are refused in one line."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -176,8 +176,7 @@ class Recipe(Section):
             raise ValueError("objective needs a name")
         if self.row_tokens > self.model.context:
             raise ValueError(f"data.row_tokens {self.row_tokens} is above model.context {self.model.context}")
-        whole, rest = divmod(self.train.tokens_per_update, self.row_tokens)
-        if rest:
+        if self.train.tokens_per_update % self.row_tokens:
             near = max(1, round(self.train.tokens_per_update / self.row_tokens)) * self.row_tokens
             raise ValueError(
                 f"train.tokens_per_update {self.train.tokens_per_update} is not a multiple of the row length"
@@ -211,14 +210,10 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     result = dict(below)
     for key, value in above.items():
         under = below.get(key)
-        if (
-            not (isinstance(value, dict) and isinstance(under, dict))
-            or key == "specials"
-            or (key == "objective" and value.get("name", under.get("name")) != under.get("name"))
-        ):
-            result[key] = value
-        else:
-            result[key] = merged(under, value)
+        both = isinstance(value, dict) and isinstance(under, dict) and key != "specials"
+        if both and key == "objective" and value.get("name", under.get("name")) != under.get("name"):
+            both = False
+        result[key] = merged(under, value) if both else value
     return result
 
 
@@ -245,7 +240,6 @@ def checked(kind: type[S], values: dict[str, Any], where: str) -> S:
 
 def _section_at(kind: type[Section], path: list[str]) -> type[Section]:
     for part in path:
-        inner = kind.model_fields[part].annotation
-        assert isinstance(inner, type) and issubclass(inner, Section)
-        kind = inner
+        hint = kind.model_fields[part].annotation
+        (kind,) = (t for t in (hint, *get_args(hint)) if isinstance(t, type) and issubclass(t, Section))
     return kind
