@@ -1,4 +1,4 @@
-"""The two ways a command ends badly, and the near misses that a message names."""
+"""The ways a command ends badly, and the near misses that a message names."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,14 @@ class UserError(Exception):
 
 class RunFailed(Exception):
     """The run itself failed (a non-finite loss, a last save that was impossible); exit code 1."""
+
+
+class Interrupted(Exception):
+    """A signal ended the run after all was saved; exit code 128 + signal."""
+
+    def __init__(self, signal: int):
+        super().__init__(f"interrupted by signal {signal}")
+        self.signal = signal
 
 
 def nearest(value: str, allowed: Iterable[str]) -> str:
