@@ -1,0 +1,78 @@
+"""Data sets of the Hugging Face Hub, streamed: their training split, one record a document."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from zoo.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+REACH_SECONDS = 10.0  # for the first answer; `datasets` alone would try again and again
+
+
+def open_hub(place: str, column: str) -> tuple[str, "IterableDataset"]:
+    """The commit and the training split of `hf:NAME[:CONFIG]`, only its text column.
+
+    With HF_HUB_OFFLINE set, only what `datasets` has prepared in its cache can be opened.
+
+    Raises:
+        UserError: the Hub cannot be reached, or it has no such data set, configuration, split or column.
+    """
+    from datasets import load_dataset_builder
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    name, _, config = place.removeprefix("hf:").partition(":")
+    offline = False
+    try:
+        HfApi().dataset_info(name, timeout=REACH_SECONDS)
+    except OfflineModeIsEnabled:
+        offline = True
+    except GatedRepoError:
+        raise UserError(f"{place}: this data set is gated; ask for access on its page and set HF_TOKEN") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"{place}: the Hub has no data set {name!r}, or not for you (HF_TOKEN)") from None
+    except (_http_error(), OSError) as error:
+        raise UserError(f"{place}: the Hugging Face Hub cannot be reached ({_line(error)})") from None
+    except ValueError as error:  # not a name a data set can have
+        raise UserError(f"{place}: {_line(error)}") from None
+
+    try:
+        builder = load_dataset_builder(name, config or None)
+        stream = cast("IterableDataset", builder.as_streaming_dataset(split="train"))
+        columns = stream.column_names or list(next(iter(stream), {}))
+    except (DatasetsError, _http_error(), OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        why = "HF_HUB_OFFLINE is set and the cache of `datasets` does not hold it" if offline else _line(error)
+        raise UserError(f"{place}: {why}") from None
+    if column not in columns:
+        raise UserError(f"{place}: no column {column!r}{nearest(column, columns)} (data.text names it)")
+    return str(builder.hash), stream.select_columns([column])
+
+
+def records(place: str, column: str, stream: "IterableDataset") -> Iterator[tuple[str, Any]]:
+    """(where, text) of each record.
+
+    Raises:
+        UserError: the stream broke off and `datasets` could not take it up again.
+    """
+    from datasets.exceptions import DatasetsError
+
+    number = 0
+    try:
+        for number, record in enumerate(stream, 1):
+            yield f"{place}: record {number}", record[column]
+    except (DatasetsError, _http_error(), OSError) as error:
+        raise UserError(f"{place}: the stream broke off after record {number} ({_line(error)})") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _http_error() -> type[Exception]:
+    """The root of what a request raises: of httpx or httpx2, as this huggingface_hub has it."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")

