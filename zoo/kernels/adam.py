@@ -1,0 +1,70 @@
+"""One Adam update of one weight: a fused TensorFlow op, and the same arithmetic in numpy beside it."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.schema import Adam
+
+
+def powers(adam: Adam, count: Any) -> tuple[Any, Any]:
+    """1 - beta1^count and 1 - beta2^count, float32; `count` is this update's number, from 1."""
+    count = tf.cast(count, tf.float64)
+    left = (1.0 - tf.pow(tf.constant(beta, tf.float64), count) for beta in (adam.beta1, adam.beta2))
+    return tuple(tf.cast(value, tf.float32) for value in left)
+
+
+def apply(adam: Adam, weight: Any, m: Any, v: Any, gradient: Any, learning_rate: Any, count: Any, decay: bool) -> None:
+    """Changes `weight` and its slots `m` and `v` in place.
+
+    TensorFlow's fused op computes w -= rate * m / (sqrt(v) + epsilon). The three forms of bias correction are that op
+    with another rate and another epsilon: m / (1 - b1^t) over sqrt(v / (1 - b2^t)) + e equals, multiplied through by
+    the root c = sqrt(1 - b2^t), c / (1 - b1^t) times m over sqrt(v) + e c.
+    """
+    rate, epsilon = learning_rate, tf.constant(adam.epsilon, tf.float32)
+    if adam.correction != "none":
+        left1, left2 = powers(adam, count)
+        root = tf.sqrt(left2)
+        rate = learning_rate * root / left1
+        if adam.correction == "exact":
+            epsilon = epsilon * root
+    if decay and adam.weight_decay:
+        weight.assign_sub(weight * (learning_rate * adam.weight_decay))
+    tf.raw_ops.ResourceApplyAdam(
+        var=weight.handle,
+        m=m.handle,
+        v=v.handle,
+        beta1_power=0.0,  # the op's own correction, off
+        beta2_power=0.0,
+        lr=rate,
+        beta1=adam.beta1,
+        beta2=adam.beta2,
+        epsilon=epsilon,
+        grad=gradient,
+    )
+
+
+def reference(
+    adam: Adam,
+    weight: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    gradient: np.ndarray,
+    learning_rate: float,
+    count: int,
+    decay: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The new weight, m and v, written as the papers write them."""
+    m = adam.beta1 * m + (1 - adam.beta1) * gradient
+    v = adam.beta2 * v + (1 - adam.beta2) * gradient**2
+    left1, left2 = 1 - adam.beta1**count, 1 - adam.beta2**count
+    if adam.correction == "exact":  # Kingma & Ba 2015, Algorithm 1
+        step = (m / left1) / (np.sqrt(v / left2) + adam.epsilon)
+    elif adam.correction == "folded":  # the same paper, end of section 2
+        step = np.sqrt(left2) / left1 * m / (np.sqrt(v) + adam.epsilon)
+    else:  # the optimizer released with BERT
+        step = m / (np.sqrt(v) + adam.epsilon)
+    if decay:
+        step = step + adam.weight_decay * weight
+    return weight - learning_rate * step, m, v

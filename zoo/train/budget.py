@@ -1,0 +1,131 @@
+"""What fits this machine: rows at once, updates in a given time, and what to change when nothing fits."""
+
+import os
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from zoo.errors import UserError
+from zoo.progress import duration, say
+from zoo.schema import Recipe
+from zoo.train.feed import Feed
+from zoo.train.step import Engine, to_device
+
+FEWEST_UPDATES = 50  # fewer teach nothing worth a schedule
+CPU_TOKENS, GPU_TOKENS = 4096, 65536  # a micro-batch beyond this is no faster
+CPU_BYTES, GPU_BYTES = 2 << 30, 16 << 30  # what its activations may take
+LONG_SECONDS = 86400.0  # a run longer than this gets advice
+WARMUP_SHARE = 0.1  # of a fitted run, at most
+
+
+class Seconds(NamedTuple):
+    """What was measured: an update, and an evaluation of the validation rows."""
+
+    update: float
+    evaluation: float
+
+
+def device() -> str:
+    """What the run computes on, in words."""
+    from zoo.kernels.probe import accelerators
+
+    return ", ".join(accelerators()) or f"CPU, {os.cpu_count()} cores"
+
+
+def activation_bytes_per_row(recipe: Recipe) -> int:
+    """What one row keeps for the backward pass: about 34 numbers a position, width and layer (Korthikanti et al. 2022,
+    table 2, counts bytes at two a number), and 5 a head for every pair of positions."""
+    model, tokens = recipe.model, recipe.row_tokens
+    size = 2 if recipe.train.precision == "bfloat16" else 4
+    stack = model.layers * tokens * (17 * model.width * size + 5 * model.heads * tokens * size)
+    return stack + 8 * tokens * recipe.tokenizer.size
+
+
+def fitting_rows(recipe: Recipe) -> int:
+    """Rows that pass through the network at once: as set, else as many as are fast and fit."""
+    if recipe.train.micro_rows is not None:
+        return min(recipe.train.micro_rows, recipe.rows_per_update)
+    from zoo.kernels.probe import accelerators
+
+    tokens, room = (GPU_TOKENS, GPU_BYTES) if accelerators() else (CPU_TOKENS, CPU_BYTES)
+    fitting = max(1, min(tokens // recipe.row_tokens, room // activation_bytes_per_row(recipe)))
+    # Equal micro-batches: the smallest number of them, then the rows that spread evenly over that number.
+    parts = -(-recipe.rows_per_update // fitting)
+    return -(-recipe.rows_per_update // parts)
+
+
+def measure(engine: Engine, feed: Feed, held_out: Feed) -> Seconds:
+    """Times the parts of an update on real rows, then puts everything back as it was."""
+    say("measuring an update ...")
+    weights = {name: np.copy(weight.value.numpy()) for name, weight in engine.learner.weights.items()}
+    update = feed.update(0)
+    factors = update.factors(engine.scales)
+    batch = to_device(update.batches[0])
+    several = len(update.batches) > 1
+
+    def part() -> None:
+        if several:
+            engine.gradient(batch, factors, 0, 0)
+        else:
+            engine.update(batch, factors, 0.0, 0)
+
+    seconds = _time(part, 3) * len(update.batches)
+    if several:
+        seconds += _time(lambda: engine.apply(0.0, 0), 2)
+    parts = -(-held_out.rows // held_out.micro_rows)
+    evaluation = _time(lambda: engine.evaluate(batch), 2) * parts
+    engine.learner.set_weights(weights)
+    for slot in engine.optimizer.slots.values():
+        slot.assign(np.zeros(slot.shape, np.float32))
+    engine.failed.assign(-1)
+    return Seconds(seconds, evaluation)
+
+
+def _time(work, times: int) -> float:
+    """Median seconds of some work after a first time, which compiles."""
+    work()
+    taken = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begin)
+    return float(np.median(taken))
+
+
+def fitted(recipe: Recipe, minutes: float, seconds: Seconds) -> dict[str, int]:
+    """`updates`, and a warm-up not longer than a tenth of them, for `minutes` of training with its evaluations."""
+    train = recipe.train
+    each = seconds.update
+    if train.evaluate_every is not None:
+        each += seconds.evaluation / train.evaluate_every
+    updates = int(max(0.0, minutes * 60 - seconds.evaluation) / each)
+    if updates < FEWEST_UPDATES:
+        raise UserError(
+            f"--minutes {minutes:g} is enough for {updates} updates of {duration(seconds.update)} and"
+            f" {FEWEST_UPDATES} is the least worth a schedule; {_would_do(recipe, minutes, each)}"
+        )
+    return {"updates": updates, "warmup_updates": min(train.warmup_updates, int(WARMUP_SHARE * updates))}
+
+
+def _would_do(recipe: Recipe, minutes: float, seconds_per_update: float) -> str:
+    """Settings with which FEWEST_UPDATES updates fit: a smaller update while one row fits, else more minutes."""
+    rows = int(recipe.rows_per_update * minutes * 60 / (1.25 * FEWEST_UPDATES * seconds_per_update))
+    enough = f"--minutes {1.25 * FEWEST_UPDATES * seconds_per_update / 60:.0f}"
+    if rows < 1:
+        return f"{enough} would do, or a smaller recipe"
+    return f"--set train.tokens_per_update={rows * recipe.row_tokens} would do, or {enough}, or a smaller recipe"
+
+
+def advice(recipe: Recipe, tokens_per_second: float) -> str | None:
+    """What would fit, for a run that takes longer than a day at this rate."""
+    train = recipe.train
+    seconds = train.updates * train.tokens_per_update / tokens_per_second
+    if seconds < LONG_SECONDS:
+        return None
+    rows = int(1800.0 * tokens_per_second / (1.25 * FEWEST_UPDATES) / recipe.row_tokens)
+    smaller = f"--minutes 30 --set train.tokens_per_update={rows * recipe.row_tokens}" if rows else "--minutes 600"
+    return (
+        f"at {tokens_per_second:,.0f} tokens/s the {train.updates} updates of {train.tokens_per_update} tokens take"
+        f" {duration(seconds)}; what would fit here: {smaller}, or a smaller recipe (zoo list)"
+    )

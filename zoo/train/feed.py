@@ -1,0 +1,82 @@
+"""From row plans to the micro-batches of an update, made ahead in a thread while the engine works."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from zoo.batch import Array, Batch
+from zoo.corpus.rows import RowPlan
+from zoo.noise import Noise
+from zoo.objective import Objective
+
+EVALUATION_SEED = 1  # fixed noise, the same for every run and every evaluation
+
+
+class Update(NamedTuple):
+    """All micro-batches of one update, and every task's weight summed over them."""
+
+    number: int
+    batches: list[Batch]  # of equal shapes; rows that fill up the last one have doc 0 and weight 0
+    firsts: list[int]  # every micro-batch's first row in the update
+    weights: dict[str, float]
+
+    def factors(self, scales: dict[str, float]) -> dict[str, float]:
+        """What multiplies every task's total in the loss: scale / W, and 0 where the update has nothing to score."""
+        return {task: scales[task] / weight if weight else 0.0 for task, weight in self.weights.items()}
+
+
+class Feed:
+    """Makes updates from a plan; row r of update u is the same however the rows are split."""
+
+    def __init__(self, objective: Objective, plan: RowPlan, rows: int, micro_rows: int, seed: int):
+        self.objective = objective
+        self.plan = plan
+        self.rows = rows
+        self.micro_rows = min(micro_rows, rows)
+        self.seed = seed
+
+    def update(self, number: int) -> Update:
+        """Update `number`, on the host."""
+        batches = list(self.micro_batches(number))
+        firsts = list(range(0, self.rows, self.micro_rows))
+        tasks = batches[0].tasks
+        weights = {task: float(sum(np.sum(b.tasks[task].weight, dtype=np.float64) for b in batches)) for task in tasks}
+        return Update(number, batches, firsts, weights)
+
+    def updates(self, start: int, stop: int) -> Iterator[Update]:
+        """Updates `start` to `stop - 1`; the next one is made while the caller works on the last."""
+        with ThreadPoolExecutor(1, thread_name_prefix="feed") as worker:
+            coming = worker.submit(self.update, start) if start < stop else None
+            for number in range(start, stop):
+                assert coming is not None
+                ready = coming.result()
+                if number + 1 < stop:
+                    coming = worker.submit(self.update, number + 1)
+                yield ready
+
+    def micro_batches(self, number: int) -> Iterator[Batch]:
+        """The micro-batches of update `number`, in order."""
+        for first in range(0, self.rows, self.micro_rows):
+            count = min(self.micro_rows, self.rows - first)
+            rows = self.plan.rows(number, first, count)
+            yield filled(self.objective.make_batch(Noise(self.seed, number, first, count), rows), self.micro_rows)
+
+
+def filled(batch: Batch, rows: int) -> Batch:
+    """The batch with rows of zeros (doc 0, weight 0) added up to `rows`, so that all shapes are equal."""
+
+    def fill(value: Array) -> Array:
+        return np.pad(value, [(0, rows - len(value))] + [(0, 0)] * (value.ndim - 1))
+
+    def fill_all(fields: tuple) -> list:
+        return [None if field is None else fill(field) for field in fields]
+
+    if len(batch.stream.token) == rows:
+        return batch
+    return Batch(
+        type(batch.stream)(*fill_all(batch.stream)),
+        None if batch.source is None else type(batch.source)(*fill_all(batch.source)),
+        {task: type(places)(*fill_all(places)) for task, places in batch.tasks.items()},
+    )

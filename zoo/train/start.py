@@ -1,0 +1,102 @@
+"""Before the first update: the backend, the precision, and the learner that a recipe describes."""
+
+import math
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from zoo.batch import Array
+from zoo.errors import UserError
+from zoo.objective import Objective, Vocab
+from zoo.registry import objective
+from zoo.registry import recipe as find_recipe
+from zoo.schema import Recipe
+
+BACKEND = "tensorflow"
+
+
+def use_backend() -> None:
+    """Makes Keras run on TensorFlow, whatever the user's keras.json says, before anything imports it."""
+    if "keras" in sys.modules:
+        used = sys.modules["keras"].backend.backend()
+        if used != BACKEND:
+            raise UserError(f"Keras was already imported on the backend {used!r}; the zoo trains on {BACKEND!r}")
+        return
+    os.environ["KERAS_BACKEND"] = BACKEND
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings of the runtime; a user's own setting wins
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """What the processor can do, as Linux tells it; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
+
+
+def fitting_precision(recipe: Recipe) -> str:
+    """What `precision: auto` means on this machine: bfloat16 where matmuls have hardware for it."""
+    if recipe.train.precision != "auto":
+        return recipe.train.precision
+    from zoo.kernels.probe import accelerators
+
+    has = accelerators() or cpu_flags() & {"amx_bf16", "avx512_bf16"}
+    return "bfloat16" if has else "float32"
+
+
+class Learner:
+    """The network and its objective: what is trained, and what a checkpoint holds.
+
+    `weights` maps attribute paths to Keras variables; those of the objective's own layers begin with `objective.`.
+    """
+
+    def __init__(self, recipe: Recipe, vocab: Vocab, precision: str):
+        from zoo.network.names import named_weights
+        from zoo.network.network import Network
+
+        self.recipe = recipe
+        self.objective: Objective = make_objective(recipe, vocab)
+        self.network = Network(recipe.model, recipe.tokenizer.size, compute_dtype=precision, seed=recipe.train.seed)
+        self.layers = self.objective.build(recipe.model)
+        self.weights: dict[str, Any] = dict(named_weights(self.network))
+        if self.layers is not None:
+            own = named_weights(self.layers)
+            self.weights |= {f"objective.{name}": weight for name, weight in own.items()}
+
+    def count_params(self) -> int:
+        """Every trained weight, heads included."""
+        return sum(math.prod(weight.shape) for weight in self.weights.values())
+
+    def set_weights(self, values: dict[str, Array]) -> None:
+        """Copies arrays into the weights of the same names."""
+        for name, value in values.items():
+            self.weights[name].assign(value)
+
+
+def make_objective(recipe: Recipe, vocab: Vocab) -> Objective:
+    """The recipe's objective, with its settings typed."""
+    settings = {key: value for key, value in recipe.objective.items() if key != "name"}
+    kind = objective(recipe.objective["name"])
+    return kind(kind.Settings.model_validate(settings), vocab, recipe.row_tokens)
+
+
+def nominal_vocab(recipe: Recipe) -> Vocab:
+    """The vocabulary a recipe asks for, before any tokenizer is trained."""
+    size = recipe.tokenizer.size
+    return Vocab(size, size, {role: n for n, role in enumerate(recipe.tokenizer.specials)})
+
+
+def build(recipe: Recipe | str | Path, vocab: Vocab | None = None) -> Learner:
+    """The untrained network of a recipe with the layers of its objective.
+
+    `learner.network` reads streams, `learner.weights` are its named Keras variables, `learner.count_params()` counts
+    them. Without `vocab` the ids of the special tokens are those the recipe's own tokenizer would have.
+    """
+    use_backend()
+    if not isinstance(recipe, Recipe):
+        recipe = find_recipe(recipe)
+    return Learner(recipe, vocab or nominal_vocab(recipe), fitting_precision(recipe))

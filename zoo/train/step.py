@@ -1,0 +1,126 @@
+"""The engine: one update as compiled TensorFlow functions.
+
+An update is made of micro-batches. A task's loss is scale x sum(total) / W, with W the task's weight summed over the
+whole update and known before the first backward pass; so each micro-batch adds its own share of the gradient, and how
+the update was split shows in no result. Gradients are summed, then clipped, then applied.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from zoo.batch import Array, Batch
+from zoo.kernels.random import RowNoise
+from zoo.network.reader import Reader
+from zoo.schema import Train
+from zoo.train.optimizer import Optimizer
+from zoo.train.start import Learner
+
+HEALTHY = -1  # `failed` holds this until an update is not finite, then that update's number
+
+
+class Engine:
+    """Runs updates of one learner; all its state is in variables."""
+
+    def __init__(self, learner: Learner, optimizer: Optimizer, train: Train):
+        self.learner = learner
+        self.optimizer = optimizer
+        self.train = train
+        self.scales = learner.objective.scales
+        self.failed = tf.Variable(HEALTHY, dtype=tf.int64, trainable=False, name="failed")
+        self.gradients: dict[str, tf.Variable] | None = None  # made when an update has several micro-batches
+        self._whole = tf.function(self._whole_update)
+        self._part = tf.function(self._add_gradient)
+        self._apply_sums = tf.function(self._apply_summed)
+        self._score = tf.function(self._totals)
+
+    def gradient(self, batch: Batch, factors: dict[str, Array], update: int, first: int) -> dict[str, Array]:
+        """Adds one micro-batch's share to the summed gradient; returns every task's total (nats, float32)."""
+        if self.gradients is None:
+            self.gradients = {
+                name: tf.Variable(tf.zeros(weight.shape), trainable=False)
+                for name, weight in self.learner.weights.items()
+            }
+        return self._part(batch, _scalars(factors), *_keys(update, first))
+
+    def apply(self, learning_rate: float, update: int) -> Array:
+        """Applies the summed gradient and empties it; returns its global norm before clipping."""
+        return self._apply_sums(tf.constant(learning_rate, tf.float32), tf.constant(update, tf.int64))
+
+    def update(
+        self, batch: Batch, factors: dict[str, Array], learning_rate: float, update: int
+    ) -> tuple[dict[str, Array], Array]:
+        """A whole update of one micro-batch: gradient and apply in one go, without sums kept in between."""
+        rate = tf.constant(learning_rate, tf.float32)
+        return self._whole(batch, _scalars(factors), rate, *_keys(update, 0))
+
+    def evaluate(self, batch: Batch) -> dict[str, Array]:
+        """Every task's total without dropout."""
+        return self._score(batch, None)
+
+    def _totals(self, batch: Batch, noise: RowNoise | None) -> dict[str, Any]:
+        reader = Reader(self.learner.network, self.learner.layers, noise)
+        return self.learner.objective.score(reader, batch)
+
+    def _backward(self, batch: Batch, factors: Any, update: Any, first: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        noise = RowNoise(self.train.seed, update, first)
+        values = {name: weight.value for name, weight in self.learner.weights.items()}
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(list(values.values()))
+            totals = self._totals(batch, noise)
+            loss = tf.add_n([factors[task] * total for task, total in totals.items()])
+        found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return {name: tf.convert_to_tensor(gradient) for name, gradient in found.items()}, totals
+
+    def _add_gradient(self, batch: Batch, factors: Any, update: Any, first: Any) -> dict[str, Any]:
+        gradients, totals = self._backward(batch, factors, update, first)
+        assert self.gradients is not None
+        for name, gradient in gradients.items():
+            self.gradients[name].assign_add(gradient)
+        return totals
+
+    def _apply_summed(self, learning_rate: Any, update: Any) -> Any:
+        assert self.gradients is not None
+        norm = self._clip_and_apply(
+            {name: sums.value() for name, sums in self.gradients.items()}, learning_rate, update
+        )
+        with tf.control_dependencies([norm]):
+            for sums in self.gradients.values():
+                sums.assign(tf.zeros_like(sums))
+        return norm
+
+    def _whole_update(self, batch: Batch, factors: Any, learning_rate: Any, update: Any, first: Any) -> Any:
+        gradients, totals = self._backward(batch, factors, update, first)
+        return totals, self._clip_and_apply(gradients, learning_rate, update)
+
+    def _clip_and_apply(self, gradients: dict[str, Any], learning_rate: Any, update: Any) -> Any:
+        norm = tf.linalg.global_norm(list(gradients.values()))
+        healthy = tf.math.is_finite(norm) & tf.equal(self.failed, HEALTHY)
+
+        def change() -> Any:
+            clipped = gradients
+            if self.train.clip_norm is not None:
+                shrink = tf.minimum(1.0, self.train.clip_norm / norm)
+                clipped = {name: gradient * shrink for name, gradient in gradients.items()}
+            self.optimizer.apply(clipped, learning_rate, update + 1)
+            return tf.constant(HEALTHY, tf.int64)
+
+        def skip() -> Any:
+            return tf.where(tf.equal(self.failed, HEALTHY), update, self.failed)
+
+        self.failed.assign(tf.cond(healthy, change, skip))
+        return norm
+
+
+def to_device(batch: Batch) -> Batch:
+    """The same batch as tensors; its shapes are the same for every micro-batch of a run, so nothing is retraced."""
+    return tf.nest.map_structure(tf.convert_to_tensor, batch)
+
+
+def _scalars(factors: dict[str, Array]) -> dict[str, Any]:
+    return {task: tf.constant(np.float32(factor)) for task, factor in factors.items()}
+
+
+def _keys(update: int, first: int) -> tuple[Any, Any]:
+    return tf.constant(update, tf.int64), tf.constant(first, tf.int64)

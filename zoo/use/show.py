@@ -1,0 +1,57 @@
+"""A look at what a model has learned, in text."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from zoo.batch import Batch, Rows
+from zoo.network.reader import Reader
+from zoo.noise import Noise
+from zoo.use.generate import generate
+from zoo.use.loaded import Loaded
+
+PROMPT_TOKENS, SHOWN_TOKENS = 24, 96
+
+
+class Guess(NamedTuple):
+    """What a model predicts at one place of a row."""
+
+    at: int
+    token: int
+    target: int
+
+
+def sample(model: Loaded, rows: Rows) -> str:
+    """Some lines on the first of `rows`: a continuation by a causal model, else its guesses at the hidden places."""
+    if model.learner.objective.visibility == "causal":
+        prompt = model.tokenizer.decode(rows.token[0, :PROMPT_TOKENS])
+        return f"{prompt} ...{generate(model, [prompt])[0].removeprefix(prompt)}"
+    row = Rows(*(None if field is None else field[:1] for field in rows))
+    batch = model.learner.objective.make_batch(Noise(0, 0, 0, 1), row)
+    return filled_in(model, row, guesses(model, batch))
+
+
+def guesses(model: Loaded, batch: Batch) -> list[Guess]:
+    """The likeliest token at every scored place of a batch's first row, in the order of the text."""
+    objective = model.learner.objective
+    places = next(iter(batch.tasks.values()))
+    hidden = objective.hidden(Reader(model.network, model.learner.layers, None), batch)
+    best = np.argmax(np.asarray(model.network.logits(hidden))[0, :, : model.tokenizer.size], axis=-1)
+    at = np.arange(batch.stream.token.shape[1]) if places.at is None else places.at[0]
+    found = zip(at, best, places.target[0], places.weight[0], strict=True)
+    return sorted(Guess(int(a), int(b), int(t)) for a, b, t, weight in found if weight > 0)
+
+
+def filled_in(model: Loaded, row: Rows, found: list[Guess]) -> str:
+    """The row's text with every guess in brackets, the truth after a slash where the guess is wrong."""
+    by_place = {guess.at: guess for guess in found}
+    text = []
+    for place, token in enumerate(row.token[0, :SHOWN_TOKENS]):
+        guess = by_place.get(place)
+        if guess is None:
+            text.append(model.tokenizer.decode(np.array([token])))
+            continue
+        wrong = "" if guess.token == guess.target else "/" + model.tokenizer.decode(np.array([guess.target]))
+        text.append("[" + model.tokenizer.decode(np.array([guess.token])) + wrong + "]")
+    right = sum(guess.token == guess.target for guess in found)
+    return f"{''.join(text)}\n[guess] right, [guess/truth] wrong: {right} of {len(found)} right in this row"
