@@ -1,0 +1,99 @@
+"""Dropout noise: a pure function of (seed, update, site, row).
+
+Philox 4x32-10 (Salmon et al. 2011) turns a counter of 128 bits and a key of 64 into 128 random bits. The seed is the
+key; the update and the site fill the upper half of the counter; row `b` owns a fixed stretch of the lower half. So a
+micro-batch that starts at row `first` draws the bits that its rows would get in any other split of the update.
+"""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.noise import site_code
+
+WORDS = 8  # 16-bit numbers in one block of Philox
+STEPS = 1 << 16  # a rate is rounded to one of so many
+
+
+def philox(counter: np.ndarray, key: int) -> np.ndarray:
+    """The reference: counter [N, 4] uint32 (lowest word first) and a key of 64 bits -> [N, 4] uint32."""
+    word = counter.astype(np.uint64)
+    low = np.uint64(0xFFFFFFFF)
+    key0, key1 = np.uint64(key) & low, np.uint64(key) >> np.uint64(32)
+    for _ in range(10):
+        left, right = word[:, 0] * np.uint64(0xD2511F53), word[:, 2] * np.uint64(0xCD9E8D57)
+        word = np.stack(
+            [
+                right >> np.uint64(32) ^ word[:, 1] ^ key0,
+                right & low,
+                left >> np.uint64(32) ^ word[:, 3] ^ key1,
+                left & low,
+            ],
+            axis=1,
+        )
+        key0, key1 = key0 + np.uint64(0x9E3779B9) & low, key1 + np.uint64(0xBB67AE85) & low
+    return word.astype(np.uint32)
+
+
+def reference_words(seed: int, update: int, site: str, first: int, rows: int, size: int) -> np.ndarray:
+    """[rows, size] uint16, uniform: what `words` computes, in numpy."""
+    blocks = -(-size // WORDS)
+    place = np.arange(first * blocks, (first + rows) * blocks, dtype=np.uint64)
+    counter = np.empty((rows * blocks, 4), np.uint32)
+    counter[:, 0], counter[:, 1] = place, place >> np.uint64(32)
+    counter[:, 2], counter[:, 3] = site_code(site), update
+    return philox(counter, seed).view("<u2").reshape(rows, blocks * WORDS)[:, :size]
+
+
+def words(seed: int, update: Any, site: str, first: Any, rows: Any, size: int) -> Any:
+    """[rows, size] uint16, uniform; update, first and rows may be tensors."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.convert_to_tensor(reference_words(seed, int(update), site, int(first), int(rows), size))
+    import tensorflow as tf
+
+    blocks = -(-size // WORDS)
+    lower = tf.cast(tf.cast(first, tf.int64) * blocks, tf.uint64)
+    upper = tf.bitwise.left_shift(tf.cast(update, tf.uint64), tf.constant(32, tf.uint64))
+    drawn = tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=tf.stack([rows, blocks * 4]),
+        key=tf.constant([seed], tf.uint64),
+        counter=tf.stack([lower, upper + tf.constant(site_code(site), tf.uint64)]),
+        alg=1,  # Philox
+        dtype=tf.uint32,
+    )
+    flat = tf.reshape(tf.bitcast(drawn, tf.uint16), [rows, blocks * WORDS])
+    return flat if size == blocks * WORDS else flat[:, :size]
+
+
+class RowNoise:
+    """The dropout noise of the rows from `first` on in one update; numbers or tensors, so that nothing retraces."""
+
+    def __init__(self, seed: int, update: Any, first: Any, site: str = ""):
+        self.seed, self.update, self.first, self.site = seed, update, first, site
+
+    def under(self, name: str) -> "RowNoise":
+        """The same rows' noise for the sites of one part."""
+        return RowNoise(self.seed, self.update, self.first, f"{self.site}{name}.")
+
+    def shared(self) -> "RowNoise":
+        """Noise that all rows of the update have in common; the first axis is no axis of rows then."""
+        return RowNoise(self.seed, self.update, 0, f"{self.site}shared.")
+
+    def drop(self, x: Any, rate: float, site: str) -> Any:
+        """x with a share of its elements zero and the others scaled up: [B, ...] -> [B, ...] in the same dtype.
+
+        The rate is rounded to 1/65536, and the scale is the exact inverse of what is kept.
+        """
+        threshold = round(rate * STEPS)
+        rows, size = ops.shape(x)[0], math.prod(x.shape[1:])
+        drawn = words(self.seed, self.update, self.site + site, self.first, rows, size)
+        keep = ops.reshape(drawn >= ops.cast(threshold, "uint16"), ops.shape(x))
+        return ops.where(keep, x * (STEPS / (STEPS - threshold)), ops.zeros((), x.dtype))
+
+
+def drop(x: Any, rate: float, noise: RowNoise | None, site: str) -> Any:
+    """Dropout where there is noise and a rate; x itself otherwise."""
+    return x if noise is None or not rate else noise.drop(x, rate, site)

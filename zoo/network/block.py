@@ -1,0 +1,162 @@
+"""A block of the Transformer, and stacks of them.
+
+Shapes: B rows, T or Q tokens, K keys, D width.
+"""
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from zoo.kernels.random import RowNoise, drop
+from zoo.network.attention import Attention, Keys
+from zoo.network.layers import Linear, Norm, Part
+
+Activation = Literal["gelu", "gelu_tanh", "relu"]
+
+
+def activate(x: Any, activation: Activation) -> Any:
+    """GELU with the error function, GELU by its tanh formula (what GPT-2 and BERT used), or ReLU."""
+    return ops.relu(x) if activation == "relu" else ops.gelu(x, approximate=activation == "gelu_tanh")
+
+
+@keras.saving.register_keras_serializable("zoo")
+class FeedForward(Part):
+    """Two projections with an activation between them: [..., D] -> [..., D]."""
+
+    def __init__(
+        self,
+        width: int,
+        inner: int,
+        *,
+        activation: Activation = "gelu_tanh",
+        dropout: float = 0.0,
+        init_std: float = 0.02,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.activation, self.dropout = activation, dropout
+        self.up = Linear(width, inner, init_std=init_std, dtype=self.dtype_policy)
+        self.down = Linear(inner, width, init_std=init_std, dtype=self.dtype_policy)
+
+    def call(self, x: Any, noise: RowNoise | None = None) -> Any:
+        return self.down(drop(activate(self.up(x), self.activation), self.dropout, noise, "activation"))
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Block(Part):
+    """Attention, cross-attention where there is a source, feed-forward; each added to the residual stream (float32).
+
+    norm: pre = x + f(norm(x)), post = norm(x + f(x)). dropout: on the output of every sublayer.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        inner: int | None = None,
+        *,
+        cross: bool = False,
+        norm: Literal["pre", "post"] = "pre",
+        norm_epsilon: float = 1e-5,
+        activation: Activation = "gelu_tanh",
+        attention_bias: bool = True,
+        relative: bool = False,
+        segments: bool = False,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        inner_dropout: float = 0.0,
+        init_std: float = 0.02,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.pre, self.dropout = norm == "pre", dropout
+        drawn: dict[str, Any] = {"init_std": init_std, "dtype": self.dtype_policy}
+        attention: dict[str, Any] = {"bias": attention_bias, "dropout": attention_dropout, **drawn}
+
+        def norm_layer() -> Norm:
+            return Norm(width, epsilon=norm_epsilon, dtype=self.dtype_policy)
+
+        self.attend_norm = norm_layer()
+        self.attend = Attention(width, heads, relative=relative, segments=segments, **attention)
+        self.cross_norm = norm_layer() if cross else None
+        self.cross = Attention(width, heads, **attention) if cross else None
+        self.inner_norm = norm_layer()
+        self.inner = FeedForward(width, inner or 4 * width, activation=activation, dropout=inner_dropout, **drawn)
+
+    def keys(self, x_BKD: Any, table_RD: Any = None) -> Keys:
+        """What this block's queries find in the stream x, before the block has changed it."""
+        return self.attend.keys(self._before(self.attend_norm, x_BKD), table_RD)
+
+    def call(
+        self,
+        x_BQD: Any,
+        see_BQK: Any = None,
+        keys: Keys | None = None,
+        *,
+        source_BKD: Any = None,
+        see_source_BQK: Any = None,
+        other_BQK: Any = None,
+        at_BP: Any = None,
+        noise: RowNoise | None = None,
+    ) -> Any:
+        """[B, Q, D] float32; see, keys, other and at as in Attention; source: what cross-attention reads."""
+        under = noise.under if noise is not None else lambda name: None
+
+        y = self._before(self.attend_norm, x_BQD)
+        y = self.attend(y, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP, noise=under("attend"))
+        x_BQD = self._add(self.attend_norm, x_BQD, drop(y, self.dropout, noise, "attend"))
+        if self.cross is not None and self.cross_norm is not None and source_BKD is not None:
+            y = self._before(self.cross_norm, x_BQD)
+            y = self.cross(y, see_source_BQK, self.cross.keys(source_BKD), noise=under("cross"))
+            x_BQD = self._add(self.cross_norm, x_BQD, drop(y, self.dropout, noise, "cross"))
+        y = self.inner(self._before(self.inner_norm, x_BQD), noise=under("inner"))
+        return self._add(self.inner_norm, x_BQD, drop(y, self.dropout, noise, "inner"))
+
+    def _before(self, norm: Norm, x: Any) -> Any:
+        return norm(x) if self.pre else x
+
+    def _add(self, norm: Norm, x: Any, y: Any) -> Any:
+        total = ops.cast(x, "float32") + ops.cast(y, "float32")
+        return total if self.pre else norm(total)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Encoder(Part):
+    """Blocks in a row, and one more norm at the end of a pre-norm stack; settings as in Block."""
+
+    def __init__(self, layers: int, width: int, heads: int, inner: int | None = None, **settings: Any):
+        own = {key: settings.pop(key) for key in ("name", "dtype", "trainable") if key in settings}
+        super().__init__(**own)
+        self.blocks = [Block(width, heads, inner, **settings, dtype=self.dtype_policy) for _ in range(layers)]
+        self.final_norm = None
+        if settings.get("norm", "pre") == "pre":
+            self.final_norm = Norm(width, epsilon=settings.get("norm_epsilon", 1e-5), dtype=self.dtype_policy)
+
+    def call(self, x_BTD: Any, see_BTT: Any = None, noise: RowNoise | None = None) -> Any:
+        """[B, T, D] float32."""
+        for index, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD, see_BTT, noise=noise and noise.under(f"blocks.{index}"))
+        return x_BTD if self.final_norm is None else self.final_norm(x_BTD)
+
+
+@keras.saving.register_keras_serializable("zoo")
+class Decoder(Encoder):
+    """An encoder whose blocks also attend to a source."""
+
+    def __init__(self, layers: int, width: int, heads: int, inner: int | None = None, **settings: Any):
+        super().__init__(layers, width, heads, inner, cross=True, **settings)
+
+    def call(
+        self,
+        x_BTD: Any,
+        see_BTT: Any = None,
+        source_BKD: Any = None,
+        see_source_BTK: Any = None,
+        noise: RowNoise | None = None,
+    ) -> Any:
+        """[B, T, D] float32."""
+        for index, block in enumerate(self.blocks):
+            inner_noise = noise and noise.under(f"blocks.{index}")
+            x_BTD = block(x_BTD, see_BTT, source_BKD=source_BKD, see_source_BQK=see_source_BTK, noise=inner_noise)
+        return x_BTD if self.final_norm is None else self.final_norm(x_BTD)

@@ -1,0 +1,124 @@
+"""The one network: an embedding, blocks, a head. What a batch asks of it is in the batch alone.
+
+Shapes: B rows, T tokens a row, P predicted places a row, D width, V vocabulary.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.batch import Stream
+from zoo.errors import UserError
+from zoo.kernels.random import RowNoise, drop
+from zoo.network.attention import Keys
+from zoo.network.block import Block
+from zoo.network.embedding import Embed
+from zoo.network.heads import Head
+from zoo.network.initial import initialize
+from zoo.network.layers import Norm, Part
+from zoo.network.positions import distances, halved_sinusoid
+from zoo.schema import Model
+from zoo.visibility import visible
+
+POLICY = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+class Network(Part):
+    """The network of a recipe, its weights drawn from (seed, name)."""
+
+    def __init__(self, model: Model, vocab_size: int, compute_dtype: str = "float32", *, seed: int = 0):
+        super().__init__(dtype=keras.DTypePolicy(POLICY[compute_dtype]))
+        self.model, self.vocab_size = model, vocab_size
+        policy = self.dtype_policy
+        relative = model.positions == "relative"
+        self.embed = Embed(model, vocab_size, dtype=policy)
+        self.blocks = [
+            Block(
+                model.width,
+                model.heads,
+                model.inner_width,
+                norm=model.norm,
+                norm_epsilon=model.norm_epsilon,
+                activation=model.activation,
+                attention_bias=model.attention_bias,
+                relative=relative,
+                segments=relative and model.segments > 0,
+                dropout=model.dropout,
+                attention_dropout=model.attention_dropout,
+                inner_dropout=model.inner_dropout,
+                init_std=0.0,
+                dtype=policy,
+            )
+            for _ in range(model.layers)
+        ]
+        self.final_norm = Norm(model.width, epsilon=model.norm_epsilon, dtype=policy) if model.norm == "pre" else None
+        self.head = Head(model, vocab_size, dtype=policy)
+        initialize(self, model, seed)
+
+    def read(self, stream: Stream, source: Stream | None = None, noise: RowNoise | None = None) -> Any:
+        """Hidden states of a stream, [B, T, D] float32."""
+        if source is not None:
+            raise UserError("this network has no encoder: the objective made a source for it")
+        x_BTD = self.embed(stream, noise=noise)
+        see_BTT, other_BTT = visible(stream, stream), self._other(stream, stream)
+        table_RD = self._distances(stream, noise)
+        for index, block in enumerate(self.blocks):
+            under = noise and noise.under(f"blocks.{index}")
+            x_BTD = block(x_BTD, see_BTT, block.keys(x_BTD, table_RD), other_BQK=other_BTT, noise=under)
+        return self._finish(x_BTD, noise)
+
+    def read_blind(self, stream: Stream, at_BP: Any, blank_D: Any, noise: RowNoise | None = None) -> Any:
+        """Hidden states at the places `at` of readers that know the place but not its token, [B, P, D] float32.
+
+        Two-stream attention (Yang et al. 2019, section 2.3): the blind stream starts as `blank`, shares every weight,
+        and reads the stream's tokens of lower rank than its place.
+        """
+        query = Stream(*(take_places(field, at_BP) for field in stream))
+        blind = noise and noise.under("blind")
+        x_BTD = self.embed(stream, noise=noise)
+        start = ops.broadcast_to(ops.cast(blank_D, "float32"), (*ops.shape(at_BP), self.model.width))
+        g_BPD = self.embed(query, start, noise=blind)
+        see_BTT, other_BTT = visible(stream, stream), self._other(stream, stream)
+        below_BPT, other_BPT = visible(query, stream, strict=True), self._other(query, stream)
+        table_RD = self._distances(stream, noise)
+        for index, block in enumerate(self.blocks):
+            site = f"blocks.{index}"
+            keys = block.keys(x_BTD, table_RD)
+            g_BPD = block(g_BPD, below_BPT, keys, other_BQK=other_BPT, at_BP=at_BP, noise=blind and blind.under(site))
+            if index + 1 < len(self.blocks):  # nobody reads what the last block makes of the stream
+                x_BTD = block(x_BTD, see_BTT, keys, other_BQK=other_BTT, noise=noise and noise.under(site))
+        return self._finish(g_BPD, blind)
+
+    def logits(self, hidden: Any) -> Any:
+        """[..., D] -> [..., V] float32."""
+        return self.head(hidden, self.embed.token.table)
+
+    def _other(self, query: Stream, key: Stream) -> Any:
+        """[B, Q, K] bool: two tokens of different segments, where scores depend on it."""
+        if self.model.positions != "relative" or not self.model.segments:
+            return None
+        return ops.not_equal(query.segment[:, :, None], key.segment[:, None, :])
+
+    def _distances(self, stream: Stream, noise: RowNoise | None) -> Any:
+        """[R, D] float32: the table of relative positions, for all layers.
+
+        Unlike the XLNet release, whose table is tiled before dropout, all rows share one draw, as in Transformer-XL:
+        else every row would project a table of its own.
+        """
+        if self.model.positions != "relative":
+            return None
+        length = stream.token.shape[1]
+        table_RD = halved_sinusoid(distances(length, length), self.model.width)
+        return drop(table_RD, self.model.dropout, noise and noise.shared(), "distances")
+
+    def _finish(self, x: Any, noise: RowNoise | None) -> Any:
+        x = x if self.final_norm is None else self.final_norm(x)
+        return drop(x, self.model.final_dropout, noise, "final")
+
+
+def take_places(field: Any, at_BP: Any) -> Any:
+    """The rows `at` of [B, T] or [B, T, D]: [B, P] or [B, P, D]."""
+    rows, length = ops.shape(field)[:2]
+    flat = ops.reshape(field, (rows * length, *field.shape[2:]))
+    return ops.take(flat, ops.cast(at_BP, "int32") + ops.arange(rows)[:, None] * length, axis=0)

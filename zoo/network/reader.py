@@ -1,0 +1,34 @@
+"""What an objective gets to read with: the network, its own layers, and the noise of this pass."""
+
+from typing import Any
+
+import keras
+
+from zoo.batch import Places, Stream
+from zoo.kernels.cross_entropy import cross_entropy
+from zoo.kernels.random import RowNoise
+from zoo.network.network import Network, take_places
+
+
+class Reader:
+    """A network bound to one pass; `layers` is what the objective's `build` returned, noise None means no dropout."""
+
+    def __init__(self, network: Network, layers: keras.layers.Layer | None = None, noise: RowNoise | None = None):
+        self.network, self.layers, self.noise = network, layers, noise
+
+    def read(self, stream: Stream, source: Stream | None = None, at: Any = None) -> Any:
+        """Hidden states, [B, T, D] float32, or [B, P, D] at the places `at`."""
+        hidden = self.network.read(stream, source, self.noise)
+        return hidden if at is None else take_places(hidden, at)
+
+    def read_blind(self, stream: Stream, at: Any, blank: Any) -> Any:
+        """Hidden states at the places `at` that have not seen their token, [B, P, D] float32; they start as `blank` [D]."""
+        return self.network.read_blind(stream, at, blank, self.noise)
+
+    def logits(self, hidden: Any) -> Any:
+        """[..., D] -> [..., V] float32."""
+        return self.network.logits(hidden)
+
+    def token_loss(self, hidden: Any, places: Places) -> Any:
+        """The weighted sum of the cross-entropies of `places.target` in nats, a float32 scalar."""
+        return cross_entropy(self.network.logits(hidden), places.target, places.weight)
