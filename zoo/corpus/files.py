@@ -53,11 +53,9 @@ def find(place: str) -> list[Path]:
     if path.is_dir():
         found = _below(path)
     elif path.exists():
-        if not path.is_file():
-            raise UserError(f"{place}: neither a file nor a folder")
         if not kind(path):
             raise UserError(f"{place}: unknown suffix {''.join(path.suffixes[-2:])!r}; {known}")
-        return [path]
+        found = [path]
     elif glob.has_magic(place):
         found = [match for match in map(Path, glob.glob(str(path), recursive=True)) if match.is_file()]
         if not found:
@@ -67,6 +65,9 @@ def find(place: str) -> list[Path]:
     files = sorted(match for match in found if kind(match))
     if not files:
         raise UserError(f"{place}: no file of a known kind among {len(found)}; {known}")
+    for path in files:
+        if not path.is_file():  # a pipe would be read once and hang
+            raise UserError(f"{path}: {'neither a file nor a folder' if path.exists() else 'a link to nothing'}")
     return files
 
 
@@ -166,14 +167,15 @@ def decoded(path: Path, tally: Tally) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset, held, begun = 0, "", False
     for block in blocks(path, tally):
-        if (nul := block.find(0)) >= 0:
-            raise UserError(f"{path}: NUL at byte {offset + nul}{_looks(block, nul)}")
+        nul = block.find(0)
         waiting = len(decoder.getstate()[0])
         try:
-            text = decoder.decode(block)
+            text = decoder.decode(block if nul < 0 else block[:nul])
         except UnicodeDecodeError as error:
             at = error.start - waiting
             raise UserError(f"{path}: byte {offset + at} is not UTF-8{_looks(block, max(at, 0))}") from None
+        if nul >= 0:
+            raise UserError(f"{path}: NUL at byte {offset + nul}{_looks(block, nul)}")
         offset += len(block)
         if text and not begun:
             text, begun = text.removeprefix("\ufeff"), True

@@ -1,6 +1,7 @@
 """Data sets of the Hugging Face Hub, streamed: their training split, one record a document."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from zoo.errors import UserError, nearest
@@ -25,6 +26,8 @@ def open_hub(place: str, column: str) -> tuple[str, "IterableDataset"]:
     from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     name, _, config = place.removeprefix("hf:").partition(":")
+    if name and Path(name).exists():  # `datasets` would read it in place of the Hub's
+        raise UserError(f"{place}: {name!r} also lies in this folder; for that write ./{name}, else start elsewhere")
     offline = False
     try:
         HfApi().dataset_info(name, timeout=REACH_SECONDS)

@@ -73,10 +73,14 @@ def cut(fragments: Iterable[Fragment]) -> Iterator[Piece]:
             held, starts = text, True
         else:
             held += text
-        while len(held) > PIECE:
-            at = _cut_at(held[: PIECE + 1])
-            yield Piece(held[:at], starts)
-            held, starts = held[at:], False
+        if len(held) <= PIECE:
+            continue
+        begin = 0
+        while len(held) - begin > PIECE:
+            at = begin + _cut_at(held[begin : begin + PIECE + 1])
+            yield Piece(held[begin:at], starts)
+            begin, starts = at, False
+        held = held[begin:]
     if held and not (starts and held.isspace()):
         yield Piece(held, starts)
 
