@@ -10,9 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -213,3 +216,21 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.02)
+
+
+def test_everything_installed_is_pinned() -> None:
+    lines = (CHECKOUT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    wanted, seen = [Requirement("objective-zoo[dev]")], set()
+    while wanted:
+        package = wanted.pop()
+        name = canonicalize_name(package.name)
+        if (name, *package.extras) in seen:
+            continue
+        seen.add((name, *package.extras))
+        found = metadata.distribution(name)
+        assert name == "objective-zoo" or pins.get(name) == found.version, f"{name} {found.version} is installed"
+        for below in map(Requirement, found.requires or []):
+            if any(not below.marker or below.marker.evaluate({"extra": extra}) for extra in ("", *package.extras)):
+                wanted.append(below)
+    assert len(seen) > 50
