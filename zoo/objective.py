@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from zoo.batch import Array, Batch, Rows
 from zoo.noise import Noise
-from zoo.schema import Model, Section
+from zoo.schema import Data, Model, Section
 from zoo.visibility import Kind
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ class Objective:
         self.settings = settings
         self.vocab = vocab
         self.row_tokens = row_tokens
+
+    @classmethod
+    def check(cls, settings: Any, data: Data) -> None:
+        """Raises ValueError, in one line, where the settings do not go with the recipe's rows."""
 
     @property
     def scales(self) -> dict[str, float]:

@@ -184,12 +184,16 @@ class Recipe(Section):
             )
         from zoo.registry import objective
 
-        missing = [role for role in objective(self.objective["name"]).specials if role not in self.tokenizer.specials]
-        if missing:
-            raise ValueError(
-                f"objective {self.objective['name']} needs the special tokens {', '.join(missing)};"
-                f" tokenizer.specials has {', '.join(self.tokenizer.specials)}"
-            )
+        kind = objective(self.objective["name"])
+        chosen = {key: value for key, value in self.objective.items() if key != "name"}
+        kind.check(kind.Settings.model_validate(chosen), self.data)
+        rows_need = ("cls", "sep") if self.data.rows == "pairs" else ()
+        for what, roles in ((f"objective {self.objective['name']}", kind.specials), ("data.rows pairs", rows_need)):
+            if missing := [role for role in roles if role not in self.tokenizer.specials]:
+                raise ValueError(
+                    f"{what} needs the special tokens {', '.join(missing)};"
+                    f" tokenizer.specials has {', '.join(self.tokenizer.specials)}"
+                )
         return self
 
     @property

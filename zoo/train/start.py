@@ -55,6 +55,7 @@ class Learner:
     """
 
     def __init__(self, recipe: Recipe, vocab: Vocab, precision: str):
+        from zoo.network.initial import initialize
         from zoo.network.names import named_weights
         from zoo.network.network import Network
 
@@ -64,6 +65,7 @@ class Learner:
         self.layers = self.objective.build(recipe.model)
         self.weights: dict[str, Any] = dict(named_weights(self.network))
         if self.layers is not None:
+            initialize(self.layers, recipe.model, recipe.train.seed, "objective.")
             own = named_weights(self.layers)
             self.weights |= {f"objective.{name}": weight for name, weight in own.items()}
 
