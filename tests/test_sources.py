@@ -138,7 +138,7 @@ def test_hashing_shows_progress_when_it_takes_long(tmp_path, monkeypatch, capsys
 
 def by_rule(text: str, rule: str) -> list[str]:
     """The document rules once more, on a whole text."""
-    text = text.replace("\r\n", "\n")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     if rule == "file":
         return [text]
     lines = text.split("\n")
@@ -159,7 +159,7 @@ def scratch(tmp_path_factory) -> Path:
 
 
 @given(
-    text=st.text("ab \n\r\t\u2028é€😀", max_size=40),
+    text=st.lists(st.sampled_from([*"ab \n\r\ufeffé€😀", "\r\n", "\n\n", " \n"]), max_size=20).map("".join),
     rule=st.sampled_from(["file", "blank_line", "line"]),
     block=st.integers(1, 9),
     piece=st.integers(1, 9),
@@ -205,13 +205,23 @@ def test_a_long_document_is_cut_and_a_short_one_is_whole(monkeypatch):
     ]
 
 
-def test_byte_order_mark_line_ends_and_white_space_files(tmp_path):
+def test_white_space_too_long_to_be_held_is_text(tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.corpus.documents.WHITE_HELD", 10)
+    monkeypatch.setattr(files, "BLOCK", 4)
+    (tmp_path / "a.txt").write_text("one" + " " * 50 + "two\n\nthree")
+    assert read(tmp_path, document="blank_line") == ["one" + " " * 50 + "two", "three"]
+
+
+@pytest.mark.parametrize("block", [1, 5, 6, 7, 1000])
+def test_byte_order_mark_line_ends_and_white_space_files(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(files, "BLOCK", block)
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
     (tmp_path / "b.txt").write_bytes(b"")
     (tmp_path / "c.txt").write_bytes(b" \n\n")
+    (tmp_path / "c2.txt").write_bytes(b"\xef\xbb\xbf\xef\xbb\xbfat the head only\r")
     (tmp_path / "d.csv").write_bytes(b'\xef\xbb\xbftext\r\n"x\r\ny"\r\n')
     (tmp_path / "e.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "p\\r\\nq"}\r\n\r\n')
-    assert read(tmp_path) == ["one\ntwo\rthree\n", "x\ny", "p\nq"]
+    assert read(tmp_path) == ["one\ntwo\rthree\n", "\ufeffat the head only\r", "x\ny", "p\nq"]
 
 
 def test_a_line_of_any_length_needs_little_memory(tmp_path):
