@@ -11,6 +11,15 @@ SHORT_RATE = 0.1  # of documents, per epoch, that are cut to a random shorter ta
 RESERVED = 3  # [CLS] and two [SEP]
 
 
+def fitting(a: np.ndarray, b: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """How long both sides are once tokens have been taken from the longer one (B where equal) until `most` are left.
+
+    So the shorter side stays whole, unless both are longer than half.
+    """
+    a = np.minimum(a, np.maximum(-(-most // 2), most - b))
+    return a, np.minimum(b, most - a)
+
+
 class Pairs(RowPlan):
     """[CLS] A [SEP] B [SEP], padded; B follows A (label 0) or comes from another document (label 1).
 
@@ -86,11 +95,9 @@ class Pairs(RowPlan):
         return np.minimum(np.searchsorted(self.below, self.below[sentence] + np.maximum(tokens, 1)), stop)
 
     def _truncated(self, pairs: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-        """Takes tokens from the longer side (B where equal), each from its front or back, until a pair fits."""
+        """The pairs cut to what fits; every token that goes is taken from the front or the back of its side."""
         a, b = pairs[:, 1].copy(), pairs[:, 3].copy()
-        # What that loop ends in: the shorter side stays whole unless both are longer than half.
-        pairs[:, 1] = np.minimum(a, np.maximum(-(-self.most // 2), self.most - b))
-        pairs[:, 3] = np.minimum(b, self.most - pairs[:, 1])
+        pairs[:, 1], pairs[:, 3] = fitting(a, b, self.most)
         pairs[:, 0] += draw.binomial(a - pairs[:, 1], 0.5)
         pairs[:, 2] += draw.binomial(b - pairs[:, 3], 0.5)
         return pairs

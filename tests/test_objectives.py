@@ -1,0 +1,347 @@
+"""Laws of make_batch, for every objective there is, and what each of the three does beyond them."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from zoo.batch import Batch, Rows, Stream
+from zoo.errors import UserError
+from zoo.noise import Noise
+from zoo.objective import Objective, Vocab
+from zoo.registry import objective, objectives, recipe
+from zoo.schema import Data
+from zoo.visibility import visible
+
+SPECIAL = {"eod": 0, "pad": 1, "cls": 2, "sep": 3, "mask": 4}
+VOCAB = Vocab(size=101, used=97, special=SPECIAL)
+LENGTH = 23
+# Settings beside the defaults, by objective; one that is not named here is tested with its defaults.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "masked": [{"whole_word": True}, {"next_sentence": True}, {"rate": 0.9, "blank": 0.1, "random": 0.9}],
+    "permutation": [{"rate": 1.0}, {"max_gram": 2, "alpha": 3, "beta": 2}],
+}
+DRAW_NOTHING = {"causal"}
+CASES = [
+    pytest.param(name, given, rows, id=f"{name}-{rows}-{','.join(given) or 'defaults'}")
+    for name in objectives()
+    for given in [{}, *VARIANTS.get(name, [])]
+    for rows in ("packed", "document", "pairs")
+    if rows == "pairs" or not given.get("next_sentence")
+]
+
+
+few = hypothesis_settings(max_examples=20)  # every case of CASES has its own
+
+
+def make(name: str, length: int = LENGTH, **settings: Any) -> Objective:
+    kind = objective(name)
+    return kind(kind.Settings(**settings), VOCAB, length)
+
+
+def make_rows(kind: str, seed: int, count: int = 6, length: int = LENGTH, extra: int = 0) -> Rows:
+    """Rows as the plan of that kind makes them, of random tokens; packed documents are as short as one token."""
+    draw, width = np.random.default_rng(seed), length + extra
+    token = draw.integers(5, VOCAB.used, (count, width)).astype(np.int32)
+    doc, segment, column = np.ones_like(token), np.zeros_like(token), np.arange(width)
+    start, label = np.zeros((count, 1), np.int64), None
+    if kind == "packed":
+        ends = draw.random(token.shape) < 0.2
+        token[ends] = SPECIAL["eod"]
+        doc += np.cumsum(np.pad(ends, [(0, 0), (1, 0)])[:, :-1], axis=1, dtype=np.int32)
+        start = np.maximum.accumulate(np.where(np.diff(doc, axis=1, prepend=0) > 0, column, 0), axis=1)
+    else:
+        real = draw.integers(7, width + 1, (count, 1))
+        if kind == "pairs":
+            middle = draw.integers(2, real - 2)
+            token[:, 0] = SPECIAL["cls"]
+            token[(column == middle) | (column == real - 1)] = SPECIAL["sep"]
+            segment = ((column > middle) & (column < real)).astype(np.int32)
+            label = draw.integers(0, 2, count).astype(np.int32)
+        doc = (column < real).astype(np.int32)
+        token[doc == 0] = SPECIAL["pad"]
+    position = np.where(doc > 0, column - start, 0).astype(np.int32)
+    words = (doc > 0) & (token > max(SPECIAL.values())) & (draw.random(token.shape) < 0.6)
+    return Rows(token, doc, position, segment, words, words & (draw.random(token.shape) < 0.2), label)
+
+
+def case(name: str, settings: dict[str, Any], kind: str, seed: int = 0, count: int = 6) -> tuple[Objective, Rows]:
+    made = make(name, **settings)
+    return made, make_rows(kind, seed, count, extra=made.extra_tokens)
+
+
+def leaves(batch: Batch) -> list[np.ndarray]:
+    streams = [field for stream in (batch.stream, batch.source) if stream is not None for field in stream]
+    return streams + [field for places in batch.tasks.values() for field in places if field is not None]
+
+
+def taken(stream: Stream, at: np.ndarray | None) -> Stream:
+    """The stream at the places that predict."""
+    return stream if at is None else Stream(*(np.take_along_axis(field, at, axis=1) for field in stream))
+
+
+def within(count: int, of: int, odds: float) -> bool:
+    """A binomial count lies within five standard deviations."""
+    return abs(count - of * odds) <= 5 * math.sqrt(of * odds * (1 - odds))
+
+
+# --- for every objective
+
+
+@pytest.mark.parametrize("name, settings, kind", CASES)
+@few
+@given(seed=st.integers(0, 2**63 - 1), update=st.integers(0, 2**31), cut=st.integers(1, 5))
+def test_a_row_s_batch_depends_on_seed_update_and_row(
+    name: str, settings: dict[str, Any], kind: str, seed: int, update: int, cut: int
+) -> None:
+    """However the update is split, and nothing given is changed."""
+    made, rows = case(name, settings, kind, seed % 1000)
+    before = [None if field is None else field.copy() for field in rows]
+    whole = leaves(made.make_batch(Noise(seed, update, 3, 6), rows))
+    for first, end in ((0, cut), (cut, 6)):
+        part = Rows(*(None if field is None else field[first:end] for field in rows))
+        for a, b in zip(leaves(made.make_batch(Noise(seed, update, 3 + first, end - first), part)), whole, strict=True):
+            np.testing.assert_array_equal(a, b[first:end])
+    for a, b in zip(rows, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name, settings, kind", CASES)
+def test_noise_reaches_the_batch(name: str, settings: dict[str, Any], kind: str) -> None:
+    """Another update, row or seed gives another batch, or the objective draws nothing at all."""
+    made, rows = case(name, settings, kind)
+    batches = [leaves(made.make_batch(noise, rows)) for noise in (Noise(0, 0, 0, 6), Noise(0, 1, 0, 6))]
+    batches += [leaves(made.make_batch(noise, rows)) for noise in (Noise(1, 0, 0, 6), Noise(0, 0, 6, 6))]
+    same = [all(map(np.array_equal, batches[0], other)) for other in batches[1:]]
+    assert same == [name in DRAW_NOTHING] * 3
+
+
+@pytest.mark.parametrize("name, settings, kind", CASES)
+def test_shapes_types_and_tasks(name: str, settings: dict[str, Any], kind: str) -> None:
+    made, rows = case(name, settings, kind)
+    batch = made.make_batch(Noise(0, 0, 0, 6), rows)
+    assert batch.tasks.keys() == made.scales.keys() == made.chance().keys()
+    assert {field.dtype for field in batch.stream} == {np.dtype(np.int32)}
+    assert len({field.shape for field in batch.stream}) == 1
+    for places in batch.tasks.values():
+        assert places.target.dtype == np.int32
+        assert places.weight.dtype == np.float32
+        assert (
+            places.target.shape == places.weight.shape == (batch.stream.token if places.at is None else places.at).shape
+        )
+    again = made.make_batch(Noise(0, 1, 0, 6), make_rows(kind, 1, extra=made.extra_tokens))
+    assert [leaf.shape for leaf in leaves(batch)] == [leaf.shape for leaf in leaves(again)]  # nothing is retraced
+    if made.visibility == "full":
+        assert not batch.stream.rank.any()
+    if made.visibility == "causal":
+        assert (batch.stream.rank == np.arange(LENGTH)).all()
+
+
+@pytest.mark.parametrize("name, settings, kind", CASES)
+@few
+@given(seed=st.integers(0, 10**9))
+def test_targets(name: str, settings: dict[str, Any], kind: str, seed: int) -> None:
+    """Never padding or a special token; places distinct; the original is the stream with the targets put back."""
+    made, rows = case(name, settings, kind, seed)
+    batch = made.make_batch(Noise(seed, 0, 0, 6), rows)
+    places = batch.tasks[name]
+    scored = places.weight > 0
+    never = [SPECIAL[role] for role in made.never_target if role in SPECIAL]
+    assert not np.isin(places.target[scored], never).any()
+    assert (taken(batch.stream, places.at).doc[scored] > 0).all()
+    original = rows.token[:, :LENGTH]
+    if places.at is None:
+        np.testing.assert_array_equal(batch.stream.token, original)
+        return
+    assert all(len(set(row)) == len(row) for row in places.at.tolist())
+    restored = batch.stream.token.copy()
+    np.put_along_axis(
+        restored, places.at, np.where(scored, places.target, np.take_along_axis(restored, places.at, axis=1)), axis=1
+    )
+    np.testing.assert_array_equal(restored, original)
+
+
+@pytest.mark.parametrize("name, settings, kind", CASES)
+@few
+@given(seed=st.integers(0, 10**9))
+def test_what_predicts_sees_something(name: str, settings: dict[str, Any], kind: str, seed: int) -> None:
+    made, rows = case(name, settings, kind, seed)
+    batch = made.make_batch(Noise(seed, 0, 0, 6), rows)
+    for places in batch.tasks.values():
+        see = visible(taken(batch.stream, places.at), batch.stream, strict=made.blind)
+        assert see.any(axis=2)[places.weight > 0].all()
+
+
+@pytest.mark.parametrize("name, settings, kind", CASES)
+def test_a_row_of_padding_scores_nothing(name: str, settings: dict[str, Any], kind: str) -> None:
+    made, rows = case(name, settings, kind)
+    empty = rows._replace(doc=np.zeros_like(rows.doc), token=np.full_like(rows.token, SPECIAL["pad"]))
+    batch = made.make_batch(Noise(0, 0, 0, 6), empty)
+    assert not any(places.weight.any() for places in batch.tasks.values())
+
+
+@pytest.mark.parametrize("name", objectives())
+def test_chance(name: str) -> None:
+    assert make(name).chance()[name] == math.log(VOCAB.size)
+
+
+# --- causal
+
+
+@given(st.integers(0, 10**9))
+def test_causal_predicts_the_next_token_of_the_document(seed: int) -> None:
+    rows = make_rows("packed", seed, extra=1)
+    batch = make("causal").make_batch(Noise(0, 0, 0, 6), rows)
+    places = batch.tasks["causal"]
+    for row in range(6):
+        for column in range(LENGTH):
+            assert places.target[row, column] == rows.token[row, column + 1]
+            assert places.weight[row, column] == (rows.doc[row, column] == rows.doc[row, column + 1])
+
+
+def test_causal_predicts_everything_where_attention_crosses_documents() -> None:
+    rows = make_rows("packed", 0, extra=1)
+    rows = rows._replace(doc=np.ones_like(rows.doc))
+    assert make("causal").make_batch(Noise(0, 0, 0, 6), rows).tasks["causal"].weight.all()
+
+
+def test_causal_stops_at_padding() -> None:
+    rows = make_rows("document", 0, extra=1)
+    weight = make("causal").make_batch(Noise(0, 0, 0, 6), rows).tasks["causal"].weight
+    np.testing.assert_array_equal(weight.sum(axis=1), (rows.doc > 0).sum(axis=1) - 1)
+
+
+# --- masked
+
+
+@pytest.mark.parametrize("kind", ["packed", "document", "pairs"])
+def test_masked_counts_and_fates(kind: str) -> None:
+    """Exactly max(1, round(.15 x length)); then 80% mask, 10% any id that is used, 10% themselves."""
+    rows = make_rows(kind, 0, count=3000)
+    batch = make("masked").make_batch(Noise(0, 0, 0, 3000), rows)
+    places = batch.tasks["masked"]
+    assert places.at is not None
+    length = (rows.doc > 0).sum(axis=1)
+    np.testing.assert_array_equal(places.weight.sum(axis=1), np.maximum(1, np.round(0.15 * length)))
+    scored = places.weight > 0
+    target, now = places.target[scored], np.take_along_axis(batch.stream.token, places.at, axis=1)[scored]
+    # A random id hits the token itself, or mask, once in 97.
+    assert within((now == SPECIAL["mask"]).sum(), len(now), 0.8 + 0.1 / 97)
+    assert within((now == target).sum(), len(now), 0.1 + 0.1 / 97)
+    drawn = now[(now != SPECIAL["mask"]) & (now != target)]
+    assert set(drawn) == set(range(VOCAB.used)) - {SPECIAL["mask"]}  # special tokens too, as released
+    share = np.bincount(drawn, minlength=VOCAB.used) / len(drawn)
+    assert share.max() < 3 / VOCAB.used
+
+
+def test_masked_whole_words() -> None:
+    """All pieces of a word or none, and never more than exact choice would take."""
+    rows = make_rows("packed", 0, count=200)
+    places = make("masked", whole_word=True).make_batch(Noise(0, 0, 0, 200), rows).tasks["masked"]
+    assert places.at is not None
+    chosen = np.zeros(rows.token.shape, bool)
+    np.put_along_axis(chosen, places.at, places.weight > 0, axis=1)
+    same_word = ~rows.word_start[:, 1:] & (rows.token[:, 1:] != SPECIAL["eod"]) & (rows.token[:, :-1] != SPECIAL["eod"])
+    assert same_word.any()
+    np.testing.assert_array_equal(chosen[:, 1:][same_word], chosen[:, :-1][same_word])
+    assert (chosen.sum(axis=1) <= 3).all()
+    assert chosen.sum() > 0.9 * 3 * 200
+
+
+def test_next_sentence() -> None:
+    rows = make_rows("pairs", 0)
+    made = make("masked", next_sentence=True)
+    pair = made.make_batch(Noise(0, 0, 0, 6), rows).tasks["next_sentence"]
+    assert pair.at is not None
+    assert rows.label is not None
+    assert pair.at.tolist() == [[0]] * 6
+    assert pair.target[:, 0].tolist() == rows.label.tolist()
+    assert pair.weight.tolist() == [[1]] * 6
+    assert made.chance() == {"masked": math.log(101), "next_sentence": math.log(2)}
+    plain = make("masked").make_batch(Noise(0, 0, 0, 6), rows)
+    np.testing.assert_array_equal(
+        plain.stream.token, made.make_batch(Noise(0, 0, 0, 6), rows).stream.token
+    )  # the second task changes nothing of the first
+
+
+def test_next_sentence_needs_pairs() -> None:
+    kind = objective("masked")
+    with pytest.raises(ValueError, match=r"next_sentence needs data.rows: pairs; data.rows is packed"):
+        kind.check(kind.Settings(next_sentence=True), Data(rows="packed"))
+    kind.check(kind.Settings(next_sentence=True), Data(rows="pairs"))
+    with pytest.raises(UserError, match="next_sentence needs data.rows: pairs"):
+        recipe("bert-nano", objective={"next_sentence": True})
+    with pytest.raises(UserError, match="data.rows pairs needs the special tokens cls, sep"):
+        recipe("gpt2-small", data={"rows": "pairs"})
+
+
+def test_shares_that_exceed_one() -> None:
+    with pytest.raises(UserError, match=r"blank 0.8 and random 0.3 exceed 1"):
+        recipe("bert-nano", objective={"random": 0.3})
+
+
+# --- permutation
+
+
+def facts(token: np.ndarray, chosen: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """_local_perm of XLNet's data_utils.py in plain loops: whom the content stream sees, and the query stream."""
+    length = len(token)
+    functional = [token[i] in (SPECIAL["sep"], SPECIAL["cls"]) for i in range(length)]
+    target = [bool(chosen[i]) and not functional[i] for i in range(length)]
+    ordinary = [not target[i] and not functional[i] for i in range(length)]
+    rank = [-1 if ordinary[i] else int(order[i]) for i in range(length)]
+    own = [rank[i] if target[i] else rank[i] + 1 for i in range(length)]
+    query = [[ordinary[j] or own[i] > rank[j] for j in range(length)] for i in range(length)]
+    content = [[query[i][j] or i == j for j in range(length)] for i in range(length)]
+    return np.array(content), np.array(query)
+
+
+@pytest.mark.parametrize("kind", ["document", "pairs"])
+@given(seed=st.integers(0, 10**9), rate=st.sampled_from([1 / 6, 0.5]))
+def test_permutation_sees_as_released(kind: str, seed: int, rate: float) -> None:
+    rows = make_rows(kind, seed, count=2)
+    batch = make("permutation", rate=rate).make_batch(Noise(seed, 0, 0, 2), rows)
+    places, stream = batch.tasks["permutation"], batch.stream
+    assert places.at is not None
+    content, query = visible(stream, stream), visible(taken(stream, places.at), stream, strict=True)
+    for row in range(2):
+        real, scored = int(rows.doc[row].sum()), places.weight[row] > 0
+        chosen = np.zeros(real, bool)
+        chosen[places.at[row][scored]] = True
+        ranks = stream.rank[row, :real]
+        assert len(set(ranks[ranks >= 0])) == (ranks >= 0).sum()
+        see, see_blind = facts(stream.token[row, :real], chosen, ranks)
+        np.testing.assert_array_equal(content[row, :real, :real], see)
+        np.testing.assert_array_equal(query[row, scored, :real], see_blind[places.at[row][scored]])
+        assert not content[row, :, real:].any()
+
+
+def test_permutation_counts_and_order() -> None:
+    """85 of 512, whatever the spans; in a random order."""
+    rows = make_rows("document", 0, count=40, length=512)
+    rows = rows._replace(doc=np.ones_like(rows.doc), token=np.maximum(rows.token, 5))
+    batch = make("permutation", length=512).make_batch(Noise(0, 0, 0, 40), rows)
+    places = batch.tasks["permutation"]
+    assert places.at is not None
+    assert places.at.shape == (40, 85)
+    assert places.weight.all()
+    rank = np.take_along_axis(batch.stream.rank, places.at, axis=1)
+    assert (rank >= 0).all()
+    assert (batch.stream.rank >= 0).sum() == 40 * 85
+    assert within((np.diff(rank, axis=1) > 0)[:, ::2].sum(), 40 * 42, 0.5)
+
+
+def test_permutation_of_a_document_chosen_whole() -> None:
+    """Its first target sees nothing: it is not scored, and the others see it."""
+    token = np.array([[7, 8, 9, 10, 11, 12]], np.int32)
+    doc = np.array([[1, 2, 2, 3, 3, 3]], np.int32)
+    rows = Rows(token, doc, np.zeros_like(token), np.zeros_like(token), doc > 0, doc > 0)
+    batch = make("permutation", rate=1.0).make_batch(Noise(0, 0, 0, 1), rows)
+    places, rank = batch.tasks["permutation"], batch.stream.rank[0]
+    assert places.at is not None
+    lost = set(range(6)) - set(places.at[0][places.weight[0] > 0].tolist())
+    assert lost == {0, 1 + int(rank[1:3].argmin()), 3 + int(rank[3:].argmin())}
