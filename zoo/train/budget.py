@@ -76,9 +76,7 @@ def measure(engine: Engine, feed: Feed, held_out: Feed) -> Seconds:
     parts = -(-held_out.rows // held_out.micro_rows)
     evaluation = _time(lambda: engine.evaluate(batch), 2) * parts
     engine.learner.set_weights(weights)
-    for slot in engine.optimizer.slots.values():
-        slot.assign(np.zeros(slot.shape, np.float32))
-    engine.failed.assign(-1)
+    engine.reset()
     return Seconds(seconds, evaluation)
 
 

@@ -59,6 +59,12 @@ class Engine:
         """Every task's total without dropout."""
         return self._score(batch, None)
 
+    def reset(self) -> None:
+        """Forgets everything but the weights: summed gradients, optimizer slots, failure."""
+        for state in (*(self.gradients or {}).values(), *(slot.value for slot in self.optimizer.slots.values())):
+            state.assign(tf.zeros_like(state))
+        self.failed.assign(HEALTHY)
+
     def _totals(self, batch: Batch, noise: RowNoise | None) -> dict[str, Any]:
         reader = Reader(self.learner.network, self.learner.layers, noise)
         return self.learner.objective.score(reader, batch)
@@ -115,7 +121,7 @@ class Engine:
 
 def to_device(batch: Batch) -> Batch:
     """The same batch as tensors; its shapes are the same for every micro-batch of a run, so nothing is retraced."""
-    return tf.nest.map_structure(tf.convert_to_tensor, batch)
+    return tf.nest.map_structure(lambda field: None if field is None else tf.convert_to_tensor(field), batch)
 
 
 def _scalars(factors: dict[str, Array]) -> dict[str, Any]:

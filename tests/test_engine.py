@@ -1,0 +1,164 @@
+"""Laws 4 and 5: an update is the same however its rows are split, and a task's loss is divided once."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from shrunk import FAMILIES, corpus_for, shrunk
+
+from zoo.corpus.rows import plan
+from zoo.train.feed import Feed
+from zoo.train.schedule import learning_rate
+
+
+class Bench:
+    """A learner on random tokens, with an engine for micro-batches of some size."""
+
+    def __init__(self, name, micro_rows, **train):
+        from zoo.train.optimizer import Optimizer
+        from zoo.train.start import Learner
+        from zoo.train.step import Engine
+
+        self.recipe = shrunk(name, **train)
+        corpus, vocab = corpus_for(self.recipe)
+        self.learner = Learner(self.recipe, vocab, self.recipe.train.precision)
+        self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
+        self.engine = Engine(self.learner, self.optimizer, self.recipe.train)
+        shape = {"row_tokens": 24, "extra": self.learner.objective.extra_tokens, "rows_per_update": 8}
+        rows = plan(corpus, self.recipe.data, **shape, special=vocab.special, seed=0)
+        self.feed = Feed(self.learner.objective, rows, 8, micro_rows, 0)
+        self.start = {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
+
+    def reset(self):
+        """Back to before the first update; what was compiled stays."""
+        self.learner.set_weights(self.start)
+        self.engine.reset()
+        return self
+
+    def sums(self, number):
+        """The totals of one update and its summed gradient, which stays unapplied."""
+        from zoo.train.step import to_device
+
+        update = self.feed.update(number)
+        totals = dict.fromkeys(update.weights, 0.0)
+        for batch, first in zip(update.batches, update.firsts, strict=True):
+            part = self.engine.gradient(to_device(batch), update.factors(self.engine.scales), number, first)
+            totals = {task: totals[task] + float(part[task]) for task in totals}
+        return update.weights, totals, {name: g.numpy() for name, g in self.engine.gradients.items()}
+
+    def train(self, updates):
+        for number in range(updates):
+            self.sums(number)
+            self.engine.apply(learning_rate(self.recipe.train, number), number)
+        return {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
+
+
+@cache
+def kept(name, micro_rows):
+    """Compiling takes seconds, so tests share a bench and reset it."""
+    return Bench(name, micro_rows)
+
+
+def bench_for(name, micro_rows):
+    return kept(name, micro_rows).reset()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_gradient_does_not_depend_on_the_split(name):
+    weights, totals, whole = bench_for(name, 8).sums(3)
+    split_weights, split_totals, split = bench_for(name, 3).sums(3)
+    assert split_weights == weights
+    assert split_totals == pytest.approx(totals, rel=1e-5)
+    norm = np.sqrt(sum(np.sum(g.astype(np.float64) ** 2) for g in whole.values()))
+    apart = np.sqrt(sum(np.sum((whole[name] - split[name]).astype(np.float64) ** 2) for name in whole))
+    assert norm > 0
+    assert apart <= 1e-6 * norm
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_training_does_not_depend_on_the_split(name):
+    bench = bench_for(name, 8)
+    whole, split = bench.train(4), bench_for(name, 3).train(4)
+    summed_rates = sum(learning_rate(bench.recipe.train, n) for n in range(4))
+    for key, value in whole.items():
+        if not key.endswith("attend.k.bias"):  # their gradient is zero in exact arithmetic; Adam scales its rounding up
+            assert np.abs(value - split[key]).max() <= 1e-3 * summed_rates, key
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_micro_batch_takes_the_short_way_to_the_same_weights(name):
+    from zoo.train.step import to_device
+
+    expected = bench_for(name, 8).train(2)
+    fused = bench_for(name, 8)
+    for number in range(2):
+        update = fused.feed.update(number)
+        rate = learning_rate(fused.recipe.train, number)
+        fused.engine.update(to_device(update.batches[0]), update.factors(fused.engine.scales), rate, number)
+    for key, value in expected.items():
+        np.testing.assert_allclose(fused.learner.weights[key].value.numpy(), value, atol=1e-6, err_msg=key)
+
+
+def test_dropout_is_on_and_new_in_every_update():
+    bench = bench_for("gpt2-small", 8)
+    batch = bench.feed.update(0).batches[0]
+    from zoo.train.step import to_device
+
+    tensors, factors = to_device(batch), {"causal": 1.0}
+    first, again, later = (float(bench.engine.gradient(tensors, factors, n, 0)["causal"]) for n in (5, 5, 6))
+    plain = float(bench.engine.evaluate(tensors)["causal"])
+    assert first == again
+    assert len({first, later, plain}) == 3
+
+
+def test_an_update_that_is_not_finite_is_skipped_and_so_are_all_later_ones():
+    from zoo.train.step import to_device
+
+    bench = bench_for("gpt2-small", 8)
+    before = {name: weight.value.numpy() for name, weight in bench.learner.weights.items()}
+    batch = to_device(bench.feed.update(0).batches[0])
+    bench.engine.update(batch, {"causal": 1.0}, 1e-3, 4)
+    healthy = {name: weight.value.numpy() for name, weight in bench.learner.weights.items()}
+    assert any((before[name] != healthy[name]).any() for name in before)
+    bench.engine.update(batch, {"causal": float("nan")}, 1e-3, 5)
+    bench.engine.update(batch, {"causal": 1.0}, 1e-3, 6)
+    assert int(bench.engine.failed.numpy()) == 5
+    for name, weight in bench.learner.weights.items():
+        np.testing.assert_array_equal(weight.value.numpy(), healthy[name])
+    assert all(np.isfinite(slot.value.numpy()).all() for slot in bench.optimizer.slots.values())
+
+
+def test_the_clip_bounds_the_norm_of_all_gradients_together():
+    for clip in (None, 1e-3):
+        bench = Bench("gpt2-small", 8, clip_norm=clip, adam={"beta1": 0.0, "beta2": 0.0, "epsilon": 1e6})
+        _, _, gradients = bench.sums(0)
+        norm = np.sqrt(sum(np.sum(g.astype(np.float64) ** 2) for g in gradients.values()))
+        assert float(bench.engine.apply(1.0, 0)) == pytest.approx(norm, rel=1e-5)
+        # With this epsilon an update is the clipped gradient / 1e6, and m holds the clipped gradient.
+        slots = [slot.value.numpy() for name, slot in bench.optimizer.slots.items() if name.endswith(".m")]
+        kept = np.sqrt(sum(np.sum(m.astype(np.float64) ** 2) for m in slots))
+        assert kept == pytest.approx(norm if clip is None else clip, rel=1e-4)
+
+
+def test_nothing_is_traced_twice():
+    bench = bench_for("bert-base", 3)
+    bench.train(3)
+    assert bench.engine._part.experimental_get_tracing_count() == 1
+    assert bench.engine._apply_sums.experimental_get_tracing_count() == 1
+
+
+def test_the_rows_of_a_short_micro_batch_score_nothing():
+    bench = bench_for("bert-base", 3)
+    last = bench.feed.update(0).batches[-1]
+    assert len(last.stream.token) == 3
+    assert not last.stream.doc[2].any()
+    assert all(not places.weight[2].any() for places in last.tasks.values())
+
+
+def test_bfloat16_is_close_to_float32():
+    _, exact, gradients = bench_for("bert-base", 8).sums(0)
+    _, rough, rough_gradients = Bench("bert-base", 8, precision="bfloat16").sums(0)
+    assert rough == pytest.approx(exact, rel=1e-2)
+    name = "blocks.1.inner.up.kernel"
+    apart = np.linalg.norm(gradients[name] - rough_gradients[name]) / np.linalg.norm(gradients[name])
+    assert 1e-4 < apart < 5e-2

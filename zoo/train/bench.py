@@ -1,0 +1,99 @@
+"""How fast a recipe trains on this machine, without a corpus: random tokens through the real feed and the real engine."""
+
+import resource
+import sys
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zoo import accounting
+from zoo.corpus.rows import SENTENCE_START, WORD_START, plan
+from zoo.progress import say
+from zoo.schema import Recipe
+from zoo.train.budget import fitting_rows
+from zoo.train.feed import Feed
+from zoo.train.optimizer import Optimizer
+from zoo.train.start import Learner, fitting_precision, nominal_vocab, use_backend
+
+LEAST_SECONDS, LEAST_UPDATES = 10.0, 3  # of measuring, after the first update, which compiles
+DOCUMENT, SENTENCE = 1000, 25  # tokens, of the random corpus
+
+
+class RandomTokens(NamedTuple):
+    """A corpus of random ids, of the same shape as a tokenized one."""
+
+    token: np.ndarray
+    flags: np.ndarray
+    documents: np.ndarray
+    sentences: np.ndarray
+
+    @classmethod
+    def drawn(cls, size: int, first_id: int, ids: int) -> "RandomTokens":
+        """`size` tokens with ids from `first_id` to `ids - 1`."""
+        size = -(-size // DOCUMENT) * DOCUMENT
+        token = np.random.default_rng(0).integers(first_id, ids, size, dtype=np.int32)
+        flags = np.full(size, WORD_START, np.uint8)
+        flags[::SENTENCE] |= SENTENCE_START
+        bounds = np.arange(0, size + 1, DOCUMENT), np.arange(0, size + 1, SENTENCE)
+        return cls(token, flags, *bounds)
+
+
+def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -> dict[str, Any]:
+    """Median of whole updates (forward, backward, clip, Adam) of `rows` x `context` tokens.
+
+    rows None = the recipe's micro-batch; context None = its row length. Returns tokens_per_second, mfu (the share of
+    the machine's measured matmul rate), peak_rss_bytes, update_seconds, and what was measured.
+    """
+    use_backend()
+    tokens = context or recipe.row_tokens
+    longest = max(tokens, recipe.model.context)
+    recipe = recipe.with_changes(
+        model={"context": longest}, data={"row_tokens": tokens}, train={"tokens_per_update": tokens}
+    )
+    recipe = recipe.with_changes(train={"precision": fitting_precision(recipe)})
+    if rows is None:
+        most = recipe.with_changes(train={"tokens_per_update": 2**20 * tokens})
+        rows = fitting_rows(most)
+    recipe = recipe.with_changes(train={"tokens_per_update": rows * tokens, "micro_rows": rows})
+
+    from zoo.kernels.probe import matmul_speed
+    from zoo.train.step import Engine, to_device
+
+    vocab = nominal_vocab(recipe)
+    learner = Learner(recipe, vocab, recipe.train.precision)
+    engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights), recipe.train)
+    corpus: Any = RandomTokens.drawn(8 * rows * (tokens + 1), len(vocab.special), vocab.used)
+    shape = {"row_tokens": tokens, "extra": learner.objective.extra_tokens, "rows_per_update": rows}
+    feed = Feed(learner.objective, plan(corpus, recipe.data, **shape, special=vocab.special, seed=0), rows, rows, 0)
+
+    def run(number: int) -> tuple[float, float]:
+        begin = time.perf_counter()
+        update = feed.update(number)
+        made = time.perf_counter()
+        _, norm = engine.update(to_device(update.batches[0]), update.factors(engine.scales), 1e-5, number)
+        float(norm)  # waits for the device
+        return made - begin, time.perf_counter() - made
+
+    say(f"{recipe.name}: {rows} rows x {tokens} tokens, {recipe.train.precision}; compiling ...")
+    first = sum(run(0))
+    taken, until = [], time.perf_counter() + LEAST_SECONDS
+    while len(taken) < LEAST_UPDATES or time.perf_counter() < until:
+        taken.append(run(len(taken) + 1))
+    host, device = (float(np.median(part)) for part in zip(*taken, strict=True))
+    peak = matmul_speed(recipe.train.precision).gflops * 1e9
+    rate = rows * tokens / device
+    return {
+        "recipe": recipe.name,
+        "rows": rows,
+        "context": tokens,
+        "precision": recipe.train.precision,
+        "tokens_per_second": rate,
+        "update_seconds": device,
+        "first_update_seconds": first,
+        "batch_seconds": host,  # made in a thread while the update before runs
+        "mfu": rate * accounting.flops(recipe).per_token / peak,
+        "matmul_flops_per_second": peak,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024),
+    }
