@@ -7,7 +7,10 @@ from zoo.errors import UserError
 
 
 def home() -> Path:
-    """ZOO_HOME, else the zoo folder of the user's cache; made when missing. Raises UserError where it cannot be written."""
+    """ZOO_HOME, else the zoo folder of the user's cache; made when missing.
+
+    Raises UserError where it cannot be written.
+    """
     chosen = os.environ.get("ZOO_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "zoo"
     folder = Path(os.path.expanduser(chosen)).absolute()
     try:

@@ -56,6 +56,12 @@ class Objective:
         """The loss, in nats, each task starts near: a uniform guess."""
         return {task: math.log(self.vocab.size) for task in self.scales}
 
+    @property
+    def token_tasks(self) -> list[str]:
+        """The tasks whose targets are tokens; any other guesses among fewer classes."""
+        by_chance = math.log(self.vocab.size)
+        return [task for task, nats in self.chance().items() if nats == by_chance]
+
     def make_batch(self, noise: Noise, rows: Rows) -> Batch:
         """The batch of these rows; numpy, and a pure function of its arguments."""
         raise NotImplementedError

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # PyYAML without its C library: ten times slower, the same otherwise
+    from yaml import SafeLoader
+
 from zoo.errors import UserError, nearest
 from zoo.schema import Recipe, checked, merged
 
@@ -22,18 +27,19 @@ PACKAGE = Path(__file__).parent
 SECTIONS = ("extends", "model", "tokenizer", "objective", "data", "train", "expect")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):
     """YAML's safe loader, with YAML 1.2's floats (6e-4 is a number) and without duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key.start_mark)
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
                 )
-            seen.add(key)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -58,7 +64,8 @@ def read_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line}: {getattr(error, 'problem', None) or error}") from None
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{where}{line}: {' '.join(problem.split())}") from None
 
 
 def _recipe_folders() -> list[Path]:
@@ -80,7 +87,7 @@ def recipe_files() -> dict[str, Path]:
     files: dict[str, Path] = {}
     for folder in _recipe_folders():
         for file in sorted(folder.glob("*.yaml")):
-            if file.stem in files:
+            if file.stem in files and not file.samefile(files[file.stem]):
                 raise UserError(f"two recipes are named {file.stem!r}: {files[file.stem]} and {file}")
             files[file.stem] = file
     return files
@@ -116,14 +123,18 @@ def find(name_or_path: str | Path) -> Path:
 
 def settle(file: Path, overrides: dict[str, Any]) -> Recipe:
     """The recipe in `file` over its parent, under `overrides`, checked."""
-    values = _read_sections(file)
+    for key in overrides:
+        if key not in SECTIONS[1:]:
+            raise UserError(f"a recipe has no section {key!r}{nearest(key, SECTIONS[1:])}")
+    values = read_sections(file)
     parent = values.pop("extends", None)
     if parent is not None:
         values = merged(_read_parent(file, parent), values)
     return checked(Recipe, {**merged(values, overrides), "name": file.stem}, str(file.name))
 
 
-def _read_sections(file: Path) -> dict[str, Any]:
+def read_sections(file: Path) -> dict[str, Any]:
+    """What stands in one recipe file, unchecked but for the names of its sections."""
     try:
         values = read_yaml(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
@@ -133,7 +144,7 @@ def _read_sections(file: Path) -> dict[str, Any]:
     for key in values:
         if key not in SECTIONS:
             raise UserError(f"{file.name}: unknown key {key!r}{nearest(str(key), SECTIONS)}")
-    return values
+    return {key: value for key, value in values.items() if value is not None}  # a section of comments alone
 
 
 def _read_parent(file: Path, parent: Any) -> dict[str, Any]:
@@ -147,7 +158,7 @@ def _read_parent(file: Path, parent: Any) -> dict[str, Any]:
         found = beside if beside.is_file() else find(parent)
     except UserError as error:
         raise UserError(f"{file.name} extends {parent!r}: {error}") from None
-    values = _read_sections(found)
+    values = read_sections(found)
     if "extends" in values:
         above = values["extends"]
         what = "each other" if above == file.stem else f"{parent!r}, which itself extends {above!r}"
@@ -190,12 +201,14 @@ def objective(name: str) -> "type[Objective]":
     """The one Objective class in the module of that name."""
     from zoo.objective import Objective
 
-    if name not in objective_files():
+    if not isinstance(name, str) or name not in objective_files():
         raise UserError(f"there is no objective {name!r}{nearest(str(name), objective_files())}")
     module = importlib.import_module(objective_files()[name])
-    (found,) = (
+    found = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Objective) and value.__module__ == module.__name__
-    )
-    return found
+    ]
+    if len(found) != 1:
+        raise UserError(f"{module.__name__} must define one subclass of Objective; it defines {len(found)}")
+    return found[0]

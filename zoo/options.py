@@ -1,0 +1,47 @@
+"""What the options of several commands share: how a recipe is named and changed, how numbers are read."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from zoo import registry
+from zoo.schema import Recipe, merged
+
+
+def number(low: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
+    """A parser of option values that names the value it refuses."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value < math.inf:
+            what = "whole number" if kind is int else "number"
+            raise typer.BadParameter(f"{text!r} is not a {what} of {low} or more")
+        return value
+
+    return parse
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A recipe's name (zoo list) or its YAML file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a key of the recipe: train.learning_rate=1e-3. Repeatable."
+    ),
+]
+Corpus = Annotated[
+    str | None,
+    typer.Option(metavar="SRC", help="The text: a file, folder or glob, or hf:NAME[:CONFIG]. Default: the recipe's."),
+]
+
+
+def chosen_recipe(name: str, settings: list[str] | None, **sections: Any) -> Recipe:
+    """The recipe under its --set options, and those under the sections that other options changed."""
+    asked: dict[str, Any] = {}
+    for setting in settings or []:
+        asked = merged(asked, registry.parse_override(setting))
+    return registry.recipe(name, **merged(asked, sections))
