@@ -12,11 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-try:
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:  # PyYAML without its C library: ten times slower, the same otherwise
-    from yaml import SafeLoader
-
 from zoo.errors import UserError, nearest
 from zoo.schema import Recipe, checked, merged
 
@@ -25,6 +20,10 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 SECTIONS = ("extends", "model", "tokenizer", "objective", "data", "train", "expect")
+
+
+# Ten times faster where PyYAML was built with its C library, the same otherwise.
+SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(SafeLoader):
