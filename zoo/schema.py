@@ -24,7 +24,7 @@ SPECIALS: dict[str, dict[str, str]] = {
 class Section(BaseModel):
     """A part of a recipe: frozen, strictly typed, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)
