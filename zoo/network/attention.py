@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from zoo.kernels.matmul import matmul_transposed
 from zoo.kernels.random import RowNoise, drop
-from zoo.network.layers import Linear, Part, initializer
+from zoo.network.layers import Linear, Part, float32, initializer, sizes
 from zoo.network.positions import distances, halved_sinusoid, relative_gather, relative_shift
 
 UNSEEN = -1e9  # added to a score: finite, so that gradients are too, and exp() of it is zero
@@ -19,14 +20,14 @@ UNSEEN = -1e9  # added to a score: finite, so that gradients are too, and exp() 
 class Keys(NamedTuple):
     """What queries look up: made once from a stream, for all the query streams that read it."""
 
-    k_BKHd: Any
-    v_BKHd: Any
-    r_RHd: Any | None  # projected distances, `distances(K, K)`
+    k: Any  # [B, H, K, d]
+    v: Any  # [B, H, K, d]
+    r: Any | None  # [H, R, d], projected distances
 
 
 @keras.saving.register_keras_serializable("zoo")
 class Attention(Part):
-    """Attention over the keys of one stream; a query that sees nothing yields zeros.
+    """Attention over the keys of one stream; a query that sees nothing yields zeros (and the bias of `out`).
 
     relative: scores by distance with two biases per head (Dai et al. 2019, section 3.3); segments: and by whether two
     tokens share a segment (Yang et al. 2019, section 2.5).
@@ -46,30 +47,31 @@ class Attention(Part):
     ):
         super().__init__(**kwargs)
         self.heads, self.dropout = heads, dropout
-        head_width = width // heads
-        self.scale = 1 / math.sqrt(head_width)
+        self.head_width = width // heads
         dtype = self.dtype_policy
 
         def linear(bias: bool = bias) -> Linear:
             return Linear(width, width, bias=bias, init_std=init_std, dtype=dtype)
 
+        def per_head(*shape: int) -> keras.Variable:
+            return self.weight((*shape, heads, self.head_width), initializer(init_std))
+
         self.q, self.k, self.v, self.out = linear(), linear(), linear(), linear()
-        init = initializer(init_std)
         self.r = linear(bias=False) if relative else None
-        self.content_bias = self.weight((heads, head_width), init) if relative else None
-        self.position_bias = self.weight((heads, head_width), init) if relative else None
-        self.segment_bias = self.weight((heads, head_width), init) if segments else None
-        self.segment = self.weight((2, heads, head_width), init) if segments else None  # same, other
+        self.content_bias = per_head() if relative else None
+        self.position_bias = per_head() if relative else None
+        self.segment_bias = per_head() if segments else None
+        self.segment = per_head(2) if segments else None  # same, other
 
     def keys(self, x_BKD: Any, table_RD: Any = None) -> Keys:
         """Keys and values of a stream; `table` holds its distances, which are sinusoids where none is given."""
-        r_RHd = None
+        r_HRd = None
         if self.r is not None:
             if table_RD is None:
-                length = x_BKD.shape[1]
+                length = sizes(x_BKD)[1]
                 table_RD = halved_sinusoid(distances(length, length), x_BKD.shape[2])
-            r_RHd = self._split(self.r(table_RD))
-        return Keys(self._split(self.k(x_BKD)), self._split(self.v(x_BKD)), r_RHd)
+            r_HRd = self._heads(self.r(table_RD))
+        return Keys(self._heads(self.k(x_BKD)), self._heads(self.v(x_BKD)), r_HRd)
 
     def call(
         self,
@@ -83,38 +85,38 @@ class Attention(Part):
     ) -> Any:
         """[B, Q, D]. see: True = may attend, None = all; keys: of another stream; other: True = another segment;
         at: the queries' places among the keys, None where query i stands at key i."""
-        k_BKHd, v_BKHd, r_RHd = keys or self.keys(x_BQD)
-        q_BQHd = ops.cast(self._split(self.q(x_BQD)), "float32") * self.scale
+        k_BHKd, v_BHKd, r_HRd = keys or self.keys(x_BQD)
+        q_BHQd = float32(self._heads(self.q(x_BQD))) / math.sqrt(self.head_width)
 
         def query(bias_Hd: Any) -> Any:
-            """Queries shifted by one of the biases, which scores are scaled with."""
-            return ops.cast(q_BQHd + bias_Hd * self.scale, self.compute_dtype)
+            """What a score of one kind multiplies: the queries, moved by that kind's bias where there is one."""
+            if bias_Hd is None:
+                return self.lowered(q_BHQd)
+            return self.lowered(q_BHQd + bias_Hd[:, None] / math.sqrt(self.head_width))
 
-        content_BQHd = ops.cast(q_BQHd, self.compute_dtype) if self.content_bias is None else query(self.content_bias)
-        score_BHQK = ops.cast(ops.einsum("bqhd,bkhd->bhqk", content_BQHd, k_BKHd), "float32")
-        if r_RHd is not None:
-            length = k_BKHd.shape[1]
-            score_BHQR = ops.einsum("bqhd,rhd->bhqr", query(self.position_bias), r_RHd)
+        score_BHQK = float32(matmul_transposed(query(self.content_bias), k_BHKd))
+        if r_HRd is not None:
+            score_BHQR = matmul_transposed(query(self.position_bias), r_HRd)
+            length = sizes(k_BHKd)[2]
             if at_BP is None:
-                moved_BHQK = relative_shift(score_BHQR, length)
+                score_BHQK += float32(relative_shift(score_BHQR, length))
             else:
-                moved_BHQK = relative_gather(score_BHQR, at_BP, length, length)
-            score_BHQK += ops.cast(moved_BHQK, "float32")
+                score_BHQK += float32(relative_gather(score_BHQR, at_BP, length, length))
         if self.segment is not None and other_BQK is not None:
             # only the difference counts: what all keys of a query share cancels in the softmax
-            step_Hd = ops.cast(self.segment[1] - self.segment[0], self.compute_dtype)
-            step_BHQ = ops.einsum("bqhd,hd->bhq", query(self.segment_bias), step_Hd)
-            score_BHQK += ops.cast(step_BHQ, "float32")[..., None] * ops.cast(other_BQK, "float32")[:, None]
+            step_H1d = self.lowered(self.segment[1] - self.segment[0])[:, None]
+            step_BHQ1 = float32(matmul_transposed(query(self.segment_bias), step_H1d))
+            score_BHQK += step_BHQ1 * float32(other_BQK)[:, None]
         if see_BQK is not None:
-            score_BHQK += ops.where(see_BQK, 0.0, UNSEEN)[:, None]
-        weight_BHQK = ops.cast(ops.softmax(score_BHQK), self.compute_dtype)
-        weight_BHQK = drop(weight_BHQK, self.dropout, noise, "weights")
-        mixed_BQHd = ops.einsum("bhqk,bkhd->bqhd", weight_BHQK, v_BKHd)
+            unseen_BQK: Any = ops.where(see_BQK, 0.0, UNSEEN)
+            score_BHQK += unseen_BQK[:, None]
+        weight_BHQK = drop(self.lowered(ops.softmax(score_BHQK)), self.dropout, noise, "weights")
+        mixed_BQHd: Any = ops.transpose(ops.matmul(weight_BHQK, v_BHKd), (0, 2, 1, 3))
         if see_BQK is not None:
-            sees_BQ = ops.any(see_BQK, axis=-1)
-            mixed_BQHd *= ops.cast(sees_BQ, self.compute_dtype)[:, :, None, None]
-        return self.out(ops.reshape(mixed_BQHd, (*ops.shape(x_BQD)[:2], -1)))
+            mixed_BQHd *= self.lowered(ops.any(see_BQK, axis=-1))[:, :, None, None]
+        return self.out(ops.reshape(mixed_BQHd, sizes(x_BQD)))
 
-    def _split(self, x: Any) -> Any:
-        """[..., D] -> [..., H, d]"""
-        return ops.reshape(x, (*ops.shape(x)[:-1], self.heads, x.shape[-1] // self.heads))
+    def _heads(self, x: Any) -> Any:
+        """[..., K, D] -> [..., H, K, d]"""
+        split = ops.reshape(x, (*sizes(x)[:-1], self.heads, self.head_width))
+        return ops.swapaxes(split, -2, -3)

@@ -8,16 +8,25 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from zoo.kernels.island import island
 from zoo.kernels.random import RowNoise, drop
 from zoo.network.attention import Attention, Keys
-from zoo.network.layers import Linear, Norm, Part
+from zoo.network.layers import Linear, Norm, Part, float32
 
 Activation = Literal["gelu", "gelu_tanh", "relu"]
 
 
 def activate(x: Any, activation: Activation) -> Any:
     """GELU with the error function, GELU by its tanh formula (what GPT-2 and BERT used), or ReLU."""
-    return ops.relu(x) if activation == "relu" else ops.gelu(x, approximate=activation == "gelu_tanh")
+    return {"gelu": island(_gelu), "gelu_tanh": island(_gelu_tanh), "relu": ops.relu}[activation](x)
+
+
+def _gelu(x: Any) -> Any:
+    return ops.cast(ops.gelu(float32(x), approximate=False), x.dtype)
+
+
+def _gelu_tanh(x: Any) -> Any:
+    return ops.cast(ops.gelu(float32(x), approximate=True), x.dtype)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -117,7 +126,7 @@ class Block(Part):
         return norm(x) if self.pre else x
 
     def _add(self, norm: Norm, x: Any, y: Any) -> Any:
-        total = ops.cast(x, "float32") + ops.cast(y, "float32")
+        total = float32(x) + float32(y)
         return total if self.pre else norm(total)
 
 

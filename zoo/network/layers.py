@@ -10,6 +10,16 @@ import keras
 from keras import ops
 
 
+def sizes(x: Any) -> Any:
+    """The shape, with a tensor for each size that is known only at the call."""
+    return ops.shape(x)
+
+
+def float32(x: Any) -> Any:
+    """What statistics, sums and scores are kept in."""
+    return ops.cast(x, "float32")
+
+
 def initializer(std: float) -> Any:
     """Normal, cut at two standard deviations; zeros where somebody else will draw."""
     return keras.initializers.TruncatedNormal(stddev=std) if std else "zeros"
@@ -24,6 +34,10 @@ class Part(keras.layers.Layer):
     def weight(self, shape: tuple[int, ...], init: Any) -> keras.Variable:
         return self.add_weight(shape=shape, initializer=init, dtype="float32", autocast=False)
 
+    def lowered(self, x: Any) -> Any:
+        """x in the compute dtype: what a matmul takes."""
+        return ops.cast(x, self.compute_dtype)
+
 
 @keras.saving.register_keras_serializable("zoo")
 class Linear(Part):
@@ -35,8 +49,8 @@ class Linear(Part):
         self.bias = self.weight((outputs,), "zeros") if bias else None
 
     def call(self, x: Any) -> Any:
-        y = ops.matmul(ops.cast(x, self.compute_dtype), ops.cast(self.kernel, self.compute_dtype))
-        return y if self.bias is None else y + ops.cast(self.bias, self.compute_dtype)
+        y: Any = ops.matmul(self.lowered(x), self.lowered(self.kernel))
+        return y if self.bias is None else y + self.lowered(self.bias)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -50,9 +64,9 @@ class Norm(Part):
         self.bias = self.weight((width,), "zeros")
 
     def call(self, x: Any) -> Any:
-        x = ops.cast(x, "float32")
+        x = float32(x)
         centred = x - ops.mean(x, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+        variance: Any = ops.mean(ops.square(centred), axis=-1, keepdims=True)
         return centred * ops.rsqrt(variance + self.epsilon) * self.scale + self.bias
 
 

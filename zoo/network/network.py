@@ -11,12 +11,11 @@ from keras import ops
 from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.kernels.random import RowNoise, drop
-from zoo.network.attention import Keys
 from zoo.network.block import Block
 from zoo.network.embedding import Embed
 from zoo.network.heads import Head
 from zoo.network.initial import initialize
-from zoo.network.layers import Norm, Part
+from zoo.network.layers import Norm, Part, float32, sizes
 from zoo.network.positions import distances, halved_sinusoid
 from zoo.schema import Model
 from zoo.visibility import visible
@@ -77,7 +76,7 @@ class Network(Part):
         query = Stream(*(take_places(field, at_BP) for field in stream))
         blind = noise and noise.under("blind")
         x_BTD = self.embed(stream, noise=noise)
-        start = ops.broadcast_to(ops.cast(blank_D, "float32"), (*ops.shape(at_BP), self.model.width))
+        start = ops.broadcast_to(float32(blank_D), (*sizes(at_BP), self.model.width))
         g_BPD = self.embed(query, start, noise=blind)
         see_BTT, other_BTT = visible(stream, stream), self._other(stream, stream)
         below_BPT, other_BPT = visible(query, stream, strict=True), self._other(query, stream)
@@ -92,6 +91,10 @@ class Network(Part):
 
     def logits(self, hidden: Any) -> Any:
         """[..., D] -> [..., V] float32."""
+        return float32(self.scores(hidden))
+
+    def scores(self, hidden: Any) -> Any:
+        """The logits in the dtype they were computed in, for a loss that does its own statistics."""
         return self.head(hidden, self.embed.token.table)
 
     def _other(self, query: Stream, key: Stream) -> Any:
@@ -119,6 +122,6 @@ class Network(Part):
 
 def take_places(field: Any, at_BP: Any) -> Any:
     """The rows `at` of [B, T] or [B, T, D]: [B, P] or [B, P, D]."""
-    rows, length = ops.shape(field)[:2]
-    flat = ops.reshape(field, (rows * length, *field.shape[2:]))
+    rows, length = sizes(field)[:2]
+    flat: Any = ops.reshape(field, (rows * length, *field.shape[2:]))
     return ops.take(flat, ops.cast(at_BP, "int32") + ops.arange(rows)[:, None] * length, axis=0)

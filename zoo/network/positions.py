@@ -8,24 +8,28 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from zoo.network.layers import float32, sizes
+
 
 def _angles(position: Any, width: int) -> Any:
     """[..., ceil(width / 2)] float32: position / 10000 ** (2i / width)."""
     rate = 10000.0 ** (-np.arange(0, width, 2) / width)
-    return ops.cast(position, "float32")[..., None] * ops.convert_to_tensor(rate, "float32")
+    return float32(position)[..., None] * ops.convert_to_tensor(rate, "float32")
 
 
 def interleaved_sinusoid(position: Any, width: int) -> Any:
     """[...] int -> [..., width]: sin, cos, sin, cos, ... as in Vaswani et al. 2017, section 3.5."""
     angle = _angles(position, width)
     pairs = ops.stack([ops.sin(angle), ops.cos(angle)], axis=-1)
-    return ops.reshape(pairs, (*ops.shape(position), -1))[..., :width]
+    wide: Any = ops.reshape(pairs, (*sizes(position), -1))
+    return wide[..., :width]
 
 
 def halved_sinusoid(position: Any, width: int) -> Any:
     """[...] int -> [..., width]: all sines, then all cosines, as in the Transformer-XL and XLNet releases."""
     angle = _angles(position, width)
-    return ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)[..., :width]
+    wide: Any = ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
+    return wide[..., :width]
 
 
 def distances(queries: int, keys: int) -> Any:
@@ -42,16 +46,16 @@ def relative_shift(score_BHQR: Any, keys: int) -> Any:
     Query i of Q finds its keys in columns Q-1-i to Q-1-i+K-1: one column earlier in every row, which is what a row
     one element shorter does.
     """
-    rows, heads, queries, span = ops.shape(score_BHQR)
-    flat = ops.reshape(score_BHQR, (rows, heads, queries * span))
-    flat = flat[:, :, queries - 1 : queries - 1 + queries * (span - 1)]
-    return ops.reshape(flat, (rows, heads, queries, span - 1))[..., :keys]
+    rows, heads, queries, span = sizes(score_BHQR)
+    flat: Any = ops.reshape(score_BHQR, (rows, heads, queries * span))
+    moved: Any = flat[:, :, queries - 1 : queries - 1 + queries * (span - 1)]
+    return ops.reshape(moved, (rows, heads, queries, span - 1))[..., :keys]
 
 
 def relative_gather(score_BHPR: Any, at_BP: Any, queries: int, keys: int) -> Any:
     """The same for the queries that stand at `at` alone: [B, H, P, R] -> [B, H, P, K]."""
     column_BPK = (queries - 1 - at_BP)[:, :, None] + ops.arange(keys)
-    rows, heads, places, span = ops.shape(score_BHPR)
+    rows, heads, places, span = sizes(score_BHPR)
     column_B1PK = ops.cast(column_BPK, "int32")[:, None]
     start_BHP1 = ops.reshape(ops.arange(rows * heads * places) * span, (rows, heads, places, 1))
     return ops.take(ops.reshape(score_BHPR, (-1,)), start_BHP1 + column_B1PK, axis=0)

@@ -22,7 +22,10 @@ class Reader:
         return hidden if at is None else take_places(hidden, at)
 
     def read_blind(self, stream: Stream, at: Any, blank: Any) -> Any:
-        """Hidden states at the places `at` that have not seen their token, [B, P, D] float32; they start as `blank` [D]."""
+        """Hidden states at the places `at` that did not see their token, [B, P, D] float32.
+
+        blank [D]: what they start from, a weight of the objective's own.
+        """
         return self.network.read_blind(stream, at, blank, self.noise)
 
     def logits(self, hidden: Any) -> Any:
@@ -31,4 +34,4 @@ class Reader:
 
     def token_loss(self, hidden: Any, places: Places) -> Any:
         """The weighted sum of the cross-entropies of `places.target` in nats, a float32 scalar."""
-        return cross_entropy(self.network.logits(hidden), places.target, places.weight)
+        return cross_entropy(self.network.scores(hidden), places.target, places.weight)
