@@ -166,7 +166,7 @@ class Recipe(Section):
 
             kind = objective(section["name"])
             chosen = {key: value for key, value in section.items() if key != "name"}
-            settings = checked(kind.Settings, chosen, "objective")
+            settings = checked(kind.Settings, chosen, f"objective {section['name']}")
             return {**given, "objective": {"name": section["name"], **settings.model_dump()}}
         return given
 

@@ -69,7 +69,7 @@ def as_text(objective: Objective, batch: Batch, row: int, readable: Readable) ->
         yield from _stream(_of_row(batch.source, row), {}, readable)
     yield f"  reads{', and predicts what stands behind the arrows' if marked else ''}"
     if objective.blind:
-        yield "  (a query stream predicts: it reads all but what stands before the arrows)"
+        yield "  (a query stream predicts: it sees the tokens of lower rank than its place)"
     yield from _stream(stream, marked, readable)
     for name, places in tasks.items():
         yield from _task(name, places, stream, readable if name in objective.token_tasks else None)
