@@ -130,9 +130,8 @@ def test_shapes_types_and_tasks(name: str, settings: dict[str, Any], kind: str) 
     for places in batch.tasks.values():
         assert places.target.dtype == np.int32
         assert places.weight.dtype == np.float32
-        assert (
-            places.target.shape == places.weight.shape == (batch.stream.token if places.at is None else places.at).shape
-        )
+        assert places.target.shape == places.weight.shape
+        assert places.target.shape == (batch.stream.token.shape if places.at is None else places.at.shape)
     again = made.make_batch(Noise(0, 1, 0, 6), make_rows(kind, 1, extra=made.extra_tokens))
     assert [leaf.shape for leaf in leaves(batch)] == [leaf.shape for leaf in leaves(again)]  # nothing is retraced
     if made.visibility == "full":
@@ -229,6 +228,7 @@ def test_masked_counts_and_fates(kind: str) -> None:
     np.testing.assert_array_equal(places.weight.sum(axis=1), np.maximum(1, np.round(0.15 * length)))
     scored = places.weight > 0
     target, now = places.target[scored], np.take_along_axis(batch.stream.token, places.at, axis=1)[scored]
+    assert target.min() > max(SPECIAL.values())
     # A random id hits the token itself, or mask, once in 97.
     assert within((now == SPECIAL["mask"]).sum(), len(now), 0.8 + 0.1 / 97)
     assert within((now == target).sum(), len(now), 0.1 + 0.1 / 97)
@@ -269,13 +269,13 @@ def test_next_sentence() -> None:
 
 
 def test_next_sentence_needs_pairs() -> None:
-    kind = objective("masked")
+    kind: Any = objective("masked")
     with pytest.raises(ValueError, match=r"next_sentence needs data.rows: pairs; data.rows is packed"):
         kind.check(kind.Settings(next_sentence=True), Data(rows="packed"))
     kind.check(kind.Settings(next_sentence=True), Data(rows="pairs"))
-    with pytest.raises(UserError, match="next_sentence needs data.rows: pairs"):
+    with pytest.raises(UserError, match=r"next_sentence needs data.rows: pairs"):
         recipe("bert-nano", objective={"next_sentence": True})
-    with pytest.raises(UserError, match="data.rows pairs needs the special tokens cls, sep"):
+    with pytest.raises(UserError, match=r"data.rows pairs needs the special tokens cls, sep"):
         recipe("gpt2-small", data={"rows": "pairs"})
 
 
@@ -314,6 +314,7 @@ def test_permutation_sees_as_released(kind: str, seed: int, rate: float) -> None
         chosen[places.at[row][scored]] = True
         ranks = stream.rank[row, :real]
         assert len(set(ranks[ranks >= 0])) == (ranks >= 0).sum()
+        assert (ranks[np.isin(stream.token[row, :real], [SPECIAL["cls"], SPECIAL["sep"]])] >= 0).all()
         see, see_blind = facts(stream.token[row, :real], chosen, ranks)
         np.testing.assert_array_equal(content[row, :real, :real], see)
         np.testing.assert_array_equal(query[row, scored, :real], see_blind[places.at[row][scored]])

@@ -33,6 +33,13 @@ def test_exact_favours_nobody() -> None:
     assert (np.abs(chosen.mean(axis=0) - odds) < 5 * np.sqrt(odds * (1 - odds) / 4000)).all()
 
 
+def test_words() -> None:
+    """A piece begins a word of its own at the row's edge and behind a token that may not be chosen."""
+    may = np.array([[1, 1, 1, 0, 1, 1, 1, 0]], bool)
+    start = np.array([[0, 0, 1, 1, 0, 0, 1, 0]], bool)
+    assert places.words(may, start)[may].tolist() == [0, 0, 1, 2, 2, 3]
+
+
 @given(st.integers(0, 10**6), st.integers(1, 12))
 def test_words_are_chosen_whole_or_not_at_all(seed: int, most: int) -> None:
     may, start = grids(seed, 5, 31)
@@ -45,7 +52,7 @@ def test_words_are_chosen_whole_or_not_at_all(seed: int, most: int) -> None:
                 words.append([])
             words[-1].append(int(column))
         taken = [word for word in words if chosen[row, word[0]]]
-        assert sorted(sum(taken, [])) == np.flatnonzero(chosen[row]).tolist()
+        assert sorted(column for word in taken for column in word) == np.flatnonzero(chosen[row]).tolist()
         left = count[row] - sum(map(len, taken))
         assert left >= 0
         assert all(len(word) > left for word in words if word not in taken)  # else it would have been taken
@@ -93,11 +100,13 @@ def test_spans_are_the_release_s(seed: int, goal: int, max_gram: int, ratio: int
     real = np.arange(61) < np.array([61, 61, 40, 3])[:, None]
     noise, settings = Noise(seed, 0, 0, 4), {"max_gram": max_gram, "alpha": 2 * ratio, "beta": 2}
     chosen = places.spans(noise, real, start, real, np.full(4, goal), **settings)
-    np.testing.assert_array_equal(chosen.sum(axis=1), np.minimum(goal, real.sum(axis=1)))  # topped up
+    np.testing.assert_array_equal(chosen.sum(axis=1), np.minimum(goal, real.sum(axis=1)))
     draws = noise.uniform("places.spans", -(-61 // (1 + ratio)), 2)
+    spans = np.zeros_like(chosen)
     for row in range(4):
-        spans = as_released(draws[row], start[row], int(real[row].sum()), goal, max_gram, ratio)
-        assert spans <= set(np.flatnonzero(chosen[row]))
+        spans[row, list(as_released(draws[row], start[row], int(real[row].sum()), goal, max_gram, ratio))] = True
+    topped_up = spans | places.exact(noise, real & ~spans, goal - spans.sum(axis=1))
+    np.testing.assert_array_equal(chosen, topped_up)
 
 
 def test_the_lengths_of_spans() -> None:
