@@ -4,6 +4,9 @@ One token of the original text is changed at a time. Where that changes a target
 and a state moves exactly when it may see the changed token. Shapes: T changes (one for every token), B rows, P places.
 """
 
+import doctest
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +15,6 @@ import pytest
 from zoo.batch import Batch, Places, Rows, Stream
 from zoo.noise import Noise
 from zoo.objective import Objective, Vocab
-from zoo.objectives.causal import Causal
 from zoo.registry import objective, objectives
 from zoo.schema import Model
 from zoo.visibility import visible
@@ -130,29 +132,38 @@ def test_tokens_kept_on_purpose_are_known() -> None:
 # --- controls that must fail
 
 
-class Prefix(Causal):
-    """Reads the first tokens both ways; place `first` is the first that predicts."""
-
-    first, rank_of_first = 4, 4
-
-    def make_batch(self, noise: Noise, rows: Rows) -> Batch:
-        batch = super().make_batch(noise, rows)
-        stream = batch.stream._replace(rank=np.maximum(batch.stream.rank, self.rank_of_first))
-        places = batch.tasks["causal"]
-        weight = places.weight * (batch.stream.rank >= self.first)
-        return batch._replace(stream=stream, tasks={"causal": places._replace(weight=weight)})
-
-
-class OffByOne(Prefix):
-    rank_of_first = 5
+def example() -> dict[str, Any]:
+    """The objective that docs/add-an-objective.md shows."""
+    page = (Path(__file__).parents[1] / "docs" / "add-an-objective.md").read_text(encoding="utf-8")
+    shown = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert shown
+    module: dict[str, Any] = {"__name__": "example"}
+    exec(shown[1], module)
+    return module
 
 
 def leaks(found: Probe) -> int:
     return int((found.target & found.moved & ~found.shown).sum())
 
 
+def test_the_documented_objective() -> None:
+    module = example()
+    found = doctest.DocTestParser().get_doctest(module["__doc__"], module, "example", None, None)
+    assert doctest.DocTestRunner().run(found) == (0, len(found.examples))
+    assert found.examples
+
+
 def test_a_prefix_one_too_long_leaks() -> None:
-    right, wrong = (probe(kind(kind.Settings(), VOCAB, LENGTH), MODELS["gpt2"]) for kind in (Prefix, OffByOne))
+    prefix = example()["Prefix"]
+
+    class OffByOne(prefix):
+        def make_batch(self, noise: Noise, rows: Rows) -> Batch:
+            batch = super().make_batch(noise, rows)
+            rank = batch.stream.rank
+            return batch._replace(stream=batch.stream._replace(rank=np.maximum(rank, rank[:, :1] + 1)))
+
+    right, wrong = (probe(kind(kind.Settings(), VOCAB, LENGTH), MODELS["gpt2"]) for kind in (prefix, OffByOne))
+    np.testing.assert_array_equal(right.moved, right.see)
     assert leaks(right) == 0
     assert leaks(wrong) > 0
 
