@@ -14,7 +14,7 @@ from zoo.errors import UserError
 from zoo.noise import Noise
 from zoo.objective import Objective, Vocab
 from zoo.registry import objective, objectives, recipe
-from zoo.schema import Data
+from zoo.schema import Data, Model
 from zoo.visibility import visible
 
 SPECIAL = {"eod": 0, "pad": 1, "cls": 2, "sep": 3, "mask": 4}
@@ -186,6 +186,28 @@ def test_a_row_of_padding_scores_nothing(name: str, settings: dict[str, Any], ki
 @pytest.mark.parametrize("name", objectives())
 def test_chance(name: str) -> None:
     assert make(name).chance()[name] == math.log(VOCAB.size)
+
+
+@pytest.mark.parametrize("name, settings, kind", CASES)
+def test_own_layers_and_totals(name: str, settings: dict[str, Any], kind: str) -> None:
+    """`shapes` is what `build` builds; an untrained network's totals are its chance."""
+    from zoo.network.initial import initialize
+    from zoo.network.names import named_weights
+    from zoo.network.network import Network
+    from zoo.network.reader import Reader
+
+    made, rows = case(name, settings, kind)
+    model = Model(width=10, heads=2, layers=2, context=LENGTH, segments=2)
+    layers = made.build(model)
+    weights = {} if layers is None else named_weights(layers)
+    assert {path: tuple(weight.shape) for path, weight in weights.items()} == made.shapes(model)
+    if layers is not None:
+        initialize(layers, model, 0, "objective.")
+    batch = made.make_batch(Noise(0, 0, 0, 6), rows)
+    totals = made.score(Reader(Network(model, VOCAB.size), layers), batch)
+    assert totals.keys() == batch.tasks.keys()
+    for task, total in totals.items():
+        assert abs(float(total) / batch.tasks[task].weight.sum() - made.chance()[task]) < 0.1
 
 
 # --- causal
