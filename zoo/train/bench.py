@@ -1,4 +1,4 @@
-"""How fast a recipe trains on this machine, without a corpus: random tokens through the real feed and the real engine."""
+"""How fast a recipe trains on this machine: random tokens through the real feed and the real engine."""
 
 import resource
 import sys
@@ -97,3 +97,8 @@ def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         * (1 if sys.platform == "darwin" else 1024),
     }
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process had at once; macOS counts it in bytes, Linux in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

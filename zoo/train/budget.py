@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from zoo import accounting
 from zoo.errors import UserError
 from zoo.progress import duration, say
 from zoo.schema import Recipe
@@ -33,15 +34,6 @@ def device() -> str:
     return ", ".join(accelerators()) or f"CPU, {os.cpu_count()} cores"
 
 
-def activation_bytes_per_row(recipe: Recipe) -> int:
-    """What one row keeps for the backward pass: about 34 numbers a position, width and layer (Korthikanti et al. 2022,
-    table 2, counts bytes at two a number), and 5 a head for every pair of positions."""
-    model, tokens = recipe.model, recipe.row_tokens
-    size = 2 if recipe.train.precision == "bfloat16" else 4
-    stack = model.layers * tokens * (17 * model.width * size + 5 * model.heads * tokens * size)
-    return stack + 8 * tokens * recipe.tokenizer.size
-
-
 def fitting_rows(recipe: Recipe) -> int:
     """Rows that pass through the network at once: as set, else as many as are fast and fit."""
     if recipe.train.micro_rows is not None:
@@ -49,7 +41,8 @@ def fitting_rows(recipe: Recipe) -> int:
     from zoo.kernels.probe import accelerators
 
     tokens, room = (GPU_TOKENS, GPU_BYTES) if accelerators() else (CPU_TOKENS, CPU_BYTES)
-    fitting = max(1, min(tokens // recipe.row_tokens, room // activation_bytes_per_row(recipe)))
+    row = accounting.activation_bytes(recipe, half=recipe.train.precision == "bfloat16").value
+    fitting = max(1, min(tokens // recipe.row_tokens, int(room / row)))
     # Equal micro-batches: the smallest number of them, then the rows that spread evenly over that number.
     parts = -(-recipe.rows_per_update // fitting)
     return -(-recipe.rows_per_update // parts)

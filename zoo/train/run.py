@@ -62,7 +62,7 @@ def choose_folder(recipe: Recipe, out: str | Path | None, resume: bool) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes the folder and keeps other processes out of it while the run lasts."""
+    """Makes the folder and keeps other processes out of it while the run lasts; an empty one is taken away again."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -75,7 +75,11 @@ def locked(folder: Path) -> Iterator[None]:
             raise UserError(
                 f"another process is training in {str(folder)!r}; wait for it or give another --out"
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [".lock"]:
+                shutil.rmtree(folder)
 
 
 def check_space(folder: Path, params: int) -> None:

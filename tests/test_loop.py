@@ -1,0 +1,251 @@
+"""Whole runs on a small corpus: what they leave behind, how they go on, what they refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import zoo
+from shrunk import shrunk
+from zoo.errors import RunFailed, UserError
+from zoo.train import checkpoint
+
+WORDS = "the a of house senate people war peace year law great nation union and to has been will be made".split()
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Thirty documents of made-up sentences."""
+    draws = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("text")
+    for number in range(30):
+        sentences = (" ".join(draws.choice(WORDS, 9)).capitalize() + "." for _ in range(12))
+        (folder / f"{number:02d}.txt").write_text(" ".join(sentences))
+    return folder
+
+
+SPECIALS = {role: f"<{role}>" for role in ("pad", "cls", "sep", "mask", "eod")}
+
+
+def small(name, **train):
+    """A family's recipe shrunk, on bytes, so that no tokenizer is trained."""
+    tokenizer = {"kind": "bytes", "size": 300, "specials": SPECIALS}
+    return shrunk(name, updates=6, evaluate_every=3, micro_rows=3, **train).with_changes(tokenizer=tokenizer)
+
+
+def without_timings(history):
+    return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in history]
+
+
+def state(run, step):
+    folder = checkpoint.folder_of(run.folder, step)
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["gpt2-small", "bert-base", "xlnet-base"])
+def test_a_run_in_two_parts_equals_a_run_in_one(name, text, tmp_path):
+    recipe = small(name)
+    one = zoo.pretrain(recipe, text, tmp_path / "one")
+    zoo.pretrain(recipe, text, tmp_path / "two", stop_at=4)
+    two = zoo.pretrain(recipe, text, tmp_path / "two", resume=True)
+    assert without_timings(one.history) == without_timings(two.history)
+    assert state(one, 6) == state(two, 6)
+
+
+def test_what_a_run_leaves_behind(text, tmp_path, capsys):
+    run = zoo.pretrain(small("bert-base", checkpoint_every=2, keep_checkpoints=2), text, tmp_path / "run")
+    capsys.readouterr()
+    names = {p.name for p in run.folder.iterdir() if not p.name.startswith(".")}
+    assert {"recipe.yaml", "environment.json", "tokenizer.json", "metrics.jsonl", "checkpoints"} <= names
+    assert [p.name for p in checkpoint.whole(run.folder)] == ["step-00000006", "step-00000004"]
+    train = [line for line in run.history if line["split"] == "train"]
+    valid = [line for line in run.history if line["split"] == "valid"]
+    assert [line["step"] for line in train] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in valid] == [3, 6]
+    assert train[-1]["tokens"] == 6 * 192
+    for line in run.history:
+        assert line["loss"] == pytest.approx(line["masked"] + line["next_sentence"])
+    for key in ("learning_rate", "grad_norm", "tokens_per_second"):
+        assert all(line[key] > 0 for line in train)
+    stored = zoo.recipe(run.folder / "recipe.yaml")
+    assert stored.train.precision == "float32"
+    assert stored.data.corpus == str(text)
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["versions"]["zoo"] == zoo.__version__
+    weights = load_file(checkpoint.folder_of(run.folder, 6) / "model.safetensors")
+    assert "blocks.1.attend.q.kernel" in weights
+    assert "objective.pooler.kernel" in weights
+
+
+def test_every_objective_learns_and_loads(text, tmp_path):
+    for name in ("gpt2-small", "bert-base", "xlnet-base"):
+        recipe = small(name, learning_rate=1e-2, clip_norm=1.0).with_changes(train={"updates": 60, "evaluate_every": None})
+        recipe = recipe.with_changes(model={"dropout": 0.0, "attention_dropout": 0.0})
+        run = zoo.pretrain(recipe, text, tmp_path / name)
+        task = next(iter(run.load().learner.objective.scales))
+        assert run.history[0][task] == pytest.approx(np.log(300), rel=0.05)
+        assert run.history[-1][task] < run.history[0][task] - 1.5
+        logits = run.load().logits(np.array([[60, 61, 62], [80, 81, 0]]), doc=np.array([[1, 1, 1], [1, 1, 0]]))
+        assert logits.shape == (2, 3, 300)
+        assert logits.dtype == np.float32
+
+
+def test_a_finished_run_has_nothing_left_to_do(text, tmp_path, capsys):
+    recipe = small("gpt2-small")
+    before = zoo.pretrain(recipe, text, tmp_path / "run")
+    capsys.readouterr()
+    after = zoo.pretrain(recipe, text, tmp_path / "run", resume=True)
+    assert after.history == before.history
+    assert "nothing is left to do" in capsys.readouterr().err
+
+
+def test_resume_starts_where_there_is_nothing(text, tmp_path):
+    run = zoo.pretrain(small("gpt2-small"), text, tmp_path / "new", resume=True, stop_at=1)
+    assert [line["step"] for line in run.history] == [1]
+
+
+@pytest.fixture(scope="module")
+def started(text, tmp_path_factory):
+    """A run that stopped early; tests below must leave it as it is."""
+    return zoo.pretrain(small("gpt2-small"), text, tmp_path_factory.mktemp("runs") / "started", stop_at=2)
+
+
+def refuse(match, *arguments, **options):
+    with pytest.raises(UserError, match=match) as caught:
+        zoo.pretrain(*arguments, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_run_in_the_same_folder_is_refused(started, text):
+    refuse("already holds a run", small("gpt2-small"), text, started.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"train": {"learning_rate": 0.5}}, r"train.learning_rate \(was 0.0006, now 0.5\)"),
+        ({"model": {"layers": 3}}, "model.layers"),
+        ({"objective": {"name": "masked"}}, "objective.name"),
+        ({"data": {"rows": "document"}}, "data.rows"),
+    ],
+)
+def test_resume_with_another_setting_names_it(started, text, change, named):
+    recipe = small("gpt2-small").with_changes(**change)
+    refuse(named, recipe, text, started.folder, resume=True)
+
+
+def test_resume_with_other_updates_is_refused(started, text):
+    refuse("train.updates", small("gpt2-small"), text, started.folder, resume=True, updates=9)
+
+
+def test_resume_with_another_corpus_is_refused(started, tmp_path):
+    (tmp_path / "other.txt").write_text("Something else. " * 300)
+    refuse("another corpus", small("gpt2-small"), tmp_path / "other.txt", started.folder, resume=True)
+
+
+def test_a_folder_with_other_files_is_refused(text, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    refuse("not a run's", small("gpt2-small"), text, tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_refused_corpus_leaves_no_folder(tmp_path):
+    refuse("nowhere", small("gpt2-small"), tmp_path / "nowhere.txt", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"updates": 0}, "--updates is 0"),
+        ({"stop_at": -1}, "--stop-at is -1"),
+        ({"minutes": 0}, "--minutes is 0"),
+        ({"minutes": 1, "updates": 5}, "exclude each other"),
+    ],
+)
+def test_numbers_that_cannot_be(options, named, text, tmp_path):
+    refuse(named, small("gpt2-small"), text, tmp_path / "run", **options)
+
+
+def test_too_few_minutes_names_settings_that_would_do(text, tmp_path):
+    recipe = small("gpt2-small").with_changes(train={"tokens_per_update": 24 * 4000, "micro_rows": 8})
+    refuse("--set train.tokens_per_update=", recipe, text, tmp_path / "run", minutes=0.02)
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_minutes_are_fitted_and_stored(text, tmp_path):
+    recipe = small("gpt2-small").with_changes(train={"warmup_updates": 1000})
+    run = zoo.pretrain(recipe, text, tmp_path / "run", minutes=0.1, stop_at=2)
+    stored = zoo.recipe(run.folder / "recipe.yaml").train
+    assert stored.updates >= 50
+    assert stored.warmup_updates <= stored.updates // 10
+    fresh = zoo.pretrain(zoo.recipe(run.folder / "recipe.yaml"), text, tmp_path / "fresh", stop_at=2)
+    assert without_timings(fresh.history) == without_timings(run.history)  # measuring left no trace
+    again = zoo.pretrain(recipe, text, run.folder, minutes=0.1, resume=True, stop_at=3)
+    assert zoo.recipe(again.folder / "recipe.yaml").train == stored
+
+
+def test_a_disk_too_full_for_a_checkpoint_is_refused(text, tmp_path, monkeypatch):
+    from zoo.train import run
+
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda folder: run.shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    refuse("a checkpoint needs .* MB and .* has 0 MB free", small("gpt2-small"), text, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_names_its_update(text, tmp_path):
+    recipe = small("gpt2-small", learning_rate=1e30, clip_norm=None)
+    with pytest.raises(RunFailed, match=r"update [2-4] had a loss"):
+        zoo.pretrain(recipe, text, tmp_path / "run")
+
+
+def test_init_from_takes_weights_and_tokenizer(started, text, tmp_path, capsys):
+    recipe = small("gpt2-small").with_changes(model={"layers": 3})
+    capsys.readouterr()
+    run = zoo.pretrain(recipe, text, tmp_path / "run", init_from=started.folder, stop_at=1)
+    told = capsys.readouterr().err
+    assert "weights taken" in told
+    assert "fresh: blocks.2." in told
+    assert (run.folder / "tokenizer.json").read_text() == (started.folder / "tokenizer.json").read_text()
+
+
+def test_texts_and_data_frames_are_corpora(tmp_path):
+    import pandas
+
+    texts = [" ".join(WORDS) + f" number {n}." for n in range(40)]
+    one = zoo.pretrain(small("gpt2-small"), texts, tmp_path / "one", stop_at=1)
+    frame = pandas.DataFrame({"text": texts})
+    two = zoo.pretrain(small("gpt2-small"), frame, tmp_path / "two", stop_at=1)
+    assert one.history[0]["loss"] == two.history[0]["loss"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_goes_on(text, tmp_path, number):
+    recipe = tmp_path / "endless.yaml"
+    from zoo.train.run import to_yaml
+
+    recipe.write_text(to_yaml(small("gpt2-small").with_changes(train={"updates": 100000, "evaluate_every": None})))
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "zoo", "pretrain", str(recipe), "--data", str(text), "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    metrics = out / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, told
+    assert "--resume continues" in told
+    assert "Traceback" not in told
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    saved = checkpoint.newest(out)
+    assert saved.name == f"step-{lines[-1]['step']:08d}"
+    more = str(lines[-1]["step"] + 2)
+    subprocess.run([*command, "--resume", "--stop-at", more], check=True, capture_output=True)
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == list(range(1, int(more) + 1))
