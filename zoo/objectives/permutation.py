@@ -49,7 +49,6 @@ class Permutation(Objective):
     never_target = ("pad", "cls", "sep")
     visibility = "rank"
     blind = True
-    blind = True
 
     @property
     def scales(self) -> dict[str, float]:
