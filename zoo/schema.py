@@ -154,7 +154,7 @@ class Recipe(Section):
     model: Model
     tokenizer: TokenizerSpec
     objective: dict[str, Any]  # name, and the settings of that objective, all of them
-    data: Data
+    data: Data = Data()
     train: Train
     expect: Expect | None = None
 

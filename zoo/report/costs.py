@@ -3,19 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from zoo import accounting
-from zoo.accounting import Term
+from zoo.accounting import Term, size
 from zoo.schema import Recipe
 
-PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 PARTS = {"embed": "embeddings", "final_norm": "last norm", "objective": "objective's own"}
-
-
-def size(value: float, unit: str) -> str:
-    """A number with a metric prefix: 12.2 MFLOP, 0.5 GB."""
-    power = 0
-    while value >= 1000 and power + 1 < len(PREFIXES):
-        value, power = value / 1000, power + 1
-    return f"{value:,.{1 if power else 0}f} {PREFIXES[power]}{unit}"
 
 
 def costs(recipe: Recipe) -> str:

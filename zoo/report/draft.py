@@ -33,8 +33,6 @@ def write_draft(name: str, base: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as draft:
             draft.write(f"# {name}: begun from {found.stem}.\n{_sections(own)}{_hints(recipe, own)}")
-    except FileExistsError:
-        raise UserError(f"{str(file)!r} exists already; nothing was written") from None
     except OSError as error:
         raise UserError(f"{str(file)!r} cannot be written: {error.strerror}") from None
     return file

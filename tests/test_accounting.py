@@ -1,0 +1,109 @@
+"""What a recipe costs, against sums done by hand and against what is published."""
+
+import pytest
+
+from zoo import accounting
+from zoo.registry import recipe, recipes
+from zoo.schema import Recipe
+
+SMALL = {"width": 24, "layers": 2, "heads": 4, "context": 16}
+
+
+def small(objective: dict, tokenizer: dict | None = None, **model: object) -> Recipe:
+    specials = {"pad": "<p>", "cls": "<c>", "sep": "<s>", "mask": "<m>"}
+    whole = {
+        "name": "small",
+        "model": {**SMALL, **model},
+        "tokenizer": {"kind": "bytes", "size": 260, "specials": specials, **(tokenizer or {})},
+        "objective": objective,
+        "data": {"rows": "pairs" if objective.get("next_sentence") else "packed"},
+        "train": {"tokens_per_update": 64, "updates": 10, "learning_rate": 1e-3},
+    }
+    return Recipe.model_validate(whole)
+
+
+def terms(found: accounting.Flops) -> dict[str, float]:
+    return {term.what: term.value for term in found.terms}
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_has_the_parameters_it_expects(name: str) -> None:
+    found = recipe(name)
+    assert found.expect is not None
+    assert accounting.params(found) == found.expect.params
+    assert sum(accounting.params_by_part(found).values()) == found.expect.params
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_the_arithmetic_shown_is_the_arithmetic_done(name: str) -> None:
+    found = recipe(name)
+    for term in accounting.flops(found).terms:
+        words = term.arithmetic.replace(",", "").replace(" x ", " * ")
+        for word in ("blocks", "layers", "tokens", "width", "weights", "places"):
+            words = words.replace(f" {word}", "").replace(f"{word} ", "")
+        formula = words.replace("(content and distance)", "").replace("(keys and values alone)", "")
+        assert eval(formula) == pytest.approx(term.value, rel=1e-12), term
+    for term in accounting.memory(found, 2, half=True)[:-1]:
+        formula = term.arithmetic.replace(",", "").replace(" x ", " * ").partition("(")[0]
+        assert eval(formula) == term.value
+
+
+def test_causal_predicts_at_every_place() -> None:
+    found = accounting.flops(small({"name": "causal"}))
+    assert terms(found) == {
+        "blocks": 6 * 2 * 12 * 24**2,
+        "attention": 12 * 2 * 16 * 24,
+        "vocabulary": 6 * 260 * 24,
+    }
+    assert found.per_token == sum(terms(found).values())
+
+
+def test_masked_predicts_at_some() -> None:
+    found = small({"name": "masked", "rate": 0.25, "next_sentence": True}, head_transform=True)
+    assert terms(accounting.flops(found)) == {
+        "blocks": 6 * 2 * 12 * 24**2,
+        "attention": 12 * 2 * 16 * 24,
+        "head transform": 6 * 24**2 * 4 / 16,
+        "vocabulary": 6 * 260 * 24 * 4 / 16,
+        "objective's own": 6 * (24**2 + 2 * 24) * 1 / 16,
+    }
+
+
+def test_permutation_reads_twice() -> None:
+    found = small({"name": "permutation", "rate": 0.25}, positions="relative", attention_bias=False)
+    assert terms(accounting.flops(found)) == {
+        "content stream": 6 * 1 * 12 * 24**2,
+        "attention": 24 * 1 * 16 * 24,
+        "its last block": 6 * 2 * 24**2,
+        "query stream": 6 * 2 * 10 * 24**2 * 4 / 16,
+        "its attention": 24 * 2 * 16 * 24 * 4 / 16,
+        "vocabulary": 6 * 260 * 24 * 4 / 16,
+    }
+
+
+def test_gpt2_small_agrees_with_what_is_known() -> None:
+    """6 x parameters (without positions) + 12 x layers x width x tokens, as nanoGPT counts (estimate_mfu)."""
+    found = recipe("gpt2-small")
+    matrices = 124_439_808 - 1024 * 768
+    known = 6 * matrices + 12 * 12 * 768 * 1024
+    assert accounting.flops(found).per_token == pytest.approx(known, rel=2e-3)
+
+
+def test_memory_grows_with_rows_and_falls_with_precision() -> None:
+    found = recipe("gpt2-small")
+    one, four = (accounting.memory(found, rows, half=True) for rows in (1, 4))
+    assert [term.value for term in one[:-1]] == [term.value for term in four[:-1]]
+    assert four[-1].value == 4 * one[-1].value
+    assert accounting.memory(found, 1, half=False)[-1].value > one[-1].value
+    assert one[0].value == 4 * 124_439_808
+
+
+def test_gradients_are_kept_once_where_an_update_is_one_micro_batch() -> None:
+    found = small({"name": "causal"})
+    gradients = {rows: accounting.memory(found, rows, half=True)[1].value for rows in (1, 4)}
+    assert gradients[1] == 2 * gradients[4] == 2 * 4 * accounting.params(found)
+
+
+def test_sizes_are_readable() -> None:
+    shown = [accounting.size(value, "B") for value in (0, 999, 1000, 12_345_678, 5e21)]
+    assert shown == ["0 B", "999 B", "1.0 kB", "12.3 MB", "5,000.0 EB"]
