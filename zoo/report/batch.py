@@ -93,7 +93,7 @@ def _stream(stream: Stream, marked: dict[int, int], readable: Readable) -> Itera
         words[place] = f"{{{words[place]} -> {_visible(readable([target])[0])}}}"
     yield from _flow(words)
     if real < len(stream.doc):
-        yield f"    padding at {real}-{len(stream.doc) - 1}"
+        yield f"    padding at {_span(real, len(stream.doc) - 1)}"
     for field in ("doc", "position", "segment", "rank"):
         yield f"    {field:<8} {_stretches(getattr(stream, field)[:real])}"
 
@@ -137,6 +137,10 @@ def _flow(words: Sequence[str]) -> Iterator[str]:
     yield line
 
 
+def _span(begin: int, end: int) -> str:
+    return str(begin) if begin == end else f"{begin}-{end}"
+
+
 def _stretches(values: Array) -> str:
     """A field in words: where it is constant, where it rises by one from place to place."""
     told, begin = [], 0
@@ -146,7 +150,7 @@ def _stretches(values: Array) -> str:
         other = np.flatnonzero(steps != (1 if rises else 0))
         end = begin + int(other[0]) if len(other) else len(values) - 1
         value = f"{values[begin]}..{values[end]}" if rises else str(values[begin])
-        told.append(value if (begin, end) == (0, len(values) - 1) else f"{value} at {begin}-{end}")
+        told.append(value if (begin, end) == (0, len(values) - 1) else f"{value} at {_span(begin, end)}")
         begin = end + 1
     if len(told) > MOST_STRETCHES:
         number, times = np.unique(values, return_counts=True)
