@@ -136,7 +136,7 @@ def test_a_causal_row_as_text() -> None:
         "    segment  0",
         "    rank     0..3",
         "  causal: 4 of 4 places are scored",
-        "    place by place it predicts ('.' is not scored)",
+        "    place by place it predicts",
         "    old dog ran home",
     ]
 
@@ -180,8 +180,8 @@ def test_padding_and_what_is_not_scored() -> None:
         "    segment  0",
         "    rank     0..2",
         "  causal: 1 of 4 places are scored",
-        "    place by place it predicts ('.' is not scored)",
-        "    w6 . . .",
+        "    place by place it predicts",
+        "    w6 (none) (none) (none)",
     ]
 
 
@@ -200,6 +200,6 @@ def test_stretches(values: list[int], told: str) -> None:
     assert batch_report._stretches(np.array(values)) == told
 
 
-@pytest.mark.parametrize("word, shown", [("a", "a"), (" a", "' a'"), ("\n", "\\n"), ("", "''"), ("é", "é")])
+@pytest.mark.parametrize("word, shown", [("a", "a"), (" a", "·a"), ("\n", "\\n"), ("", "''"), ("é", "é")])
 def test_tokens_that_would_not_be_seen_are_quoted(word: str, shown: str) -> None:
     assert batch_report._visible(word) == shown

@@ -1,14 +1,16 @@
 """What a recipe may hold, and how a refusal reads."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zoo.accounting import params
 from zoo.errors import UserError
 from zoo.registry import recipe, recipes
-from zoo.schema import SPECIALS, Adam, Data, Model, Recipe, TokenizerSpec, Train, checked, merged
+from zoo.schema import SPECIALS, Adam, Data, Expect, Model, Recipe, Section, TokenizerSpec, Train, checked, merged
 
 NAMES = recipes()
 
@@ -181,3 +183,19 @@ def test_defaults_are_valid() -> None:
     for kind, least in ((Data, {}), (Adam, {}), (Train, {"tokens_per_update": 1, "updates": 1, "learning_rate": 1.0})):
         made = kind(**least)
         assert kind.model_validate(made.model_dump()) == made
+
+
+GUIDE = (Path(__file__).parent.parent / "docs" / "add-a-recipe.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("section", [Model, TokenizerSpec, Data, Train, Adam, Expect])
+def test_every_key_is_in_the_guide(section: type[Section]) -> None:
+    assert [key for key in section.model_fields if f"`{key}`" not in GUIDE] == []
+
+
+def test_the_guide_s_example_works(tmp_path: Path) -> None:
+    file = tmp_path / "gpt2-wide.yaml"
+    file.write_text(GUIDE.partition("```yaml\n")[2].partition("```")[0])
+    found = recipe(file)
+    assert found.expect is not None
+    assert params(found) == found.expect.params

@@ -19,6 +19,9 @@ from zoo.train.start import make_objective
 WIDTH = 110  # of a line
 MOST_STRETCHES = 8  # beyond these a field of the stream is summed up
 
+SPACE = "\N{MIDDLE DOT}"
+NO_TARGET = "(none)"
+
 Readable = Callable[[Sequence[int]], list[str]]
 
 
@@ -30,7 +33,7 @@ def decoded(recipe: Recipe, step: int, count: int) -> str:
     objective, batch, readable = _made(recipe, step - 1, count)
     told = []
     for row in range(count):
-        title = f"{recipe.name}, update {step}, row {row} of {rows_per_update}"
+        title = f"{recipe.name}, update {step}, row {row} of {rows_per_update} ({SPACE} is a space)"
         told.append("\n".join([title, *as_text(objective, batch, row, readable)]))
     return "\n\n".join(told)
 
@@ -105,10 +108,10 @@ def _task(name: str, places: Places, stream: Stream, readable: Readable | None) 
     if readable is None:
         yield from (f"    place {place}: class {target}" for place, target in zip(at, targets, strict=True))
     elif places.at is None:
-        yield "    place by place it predicts ('.' is not scored)"
+        yield "    place by place it predicts"
         words = readable(places.target)
         yield from _flow(
-            [_visible(word) if scored else "." for word, scored in zip(words, places.weight > 0, strict=True)]
+            [_visible(word) if scored else NO_TARGET for word, scored in zip(words, places.weight > 0, strict=True)]
         )
     else:
         table: list[tuple[str, ...]] = [("place", "reads", "predicts", "document", "segment", "rank")]
@@ -121,9 +124,9 @@ def _task(name: str, places: Places, stream: Stream, readable: Readable | None) 
 
 
 def _visible(word: str) -> str:
-    """A token without line ends, and in quotes where spaces would be lost."""
-    shown = repr(word)[1:-1] if not word.isprintable() else word
-    return f"'{shown}'" if shown != shown.strip() or not shown else shown
+    """A token on one line, with a dot for every space."""
+    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in word)
+    return shown.replace(" ", SPACE) or "''"
 
 
 def _flow(words: Sequence[str]) -> Iterator[str]:
