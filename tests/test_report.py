@@ -11,7 +11,7 @@ from zoo.noise import Noise
 from zoo.objective import Objective, Vocab
 from zoo.registry import recipe, recipes
 from zoo.report import batch as batch_report
-from zoo.report.matrix import Panel, as_text, draw, overview, panels
+from zoo.report.matrix import Panel, as_text, draw, draw_families, overview, panels
 from zoo.report.toy import toy
 
 
@@ -103,15 +103,14 @@ def test_the_picture(tmp_path: Path) -> None:
     from matplotlib.image import imread
 
     file = tmp_path / "three.png"
-    drawn = [overview(recipe(name), 6) for name in ("gpt2-small", "bert-base", "xlnet-base")]
-    draw(drawn, file)
+    draw_families(file)
     picture = imread(file)
     height, width = picture.shape[:2]
     assert width > 2 * height > 800
     colours = {tuple(pixel) for pixel in (picture[::3, ::3, :3].reshape(-1, 3) * 255).round().astype(int).tolist()}
     assert {(0x2F, 0x6D, 0xB0), (0xEE, 0xF0, 0xF3), (0xA9, 0xC8, 0xE8)} <= colours
     with pytest.raises(UserError, match=r"cannot be written to '/nowhere/a\.png'"):
-        draw(drawn[:1], Path("/nowhere/a.png"))
+        draw(panels(recipe("gpt2-small")), Path("/nowhere/a.png"))
 
 
 # --- batches

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from zoo import registry
 from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.report.toy import Toy, toy
@@ -105,9 +106,11 @@ def draw(drawn: Sequence[Panel], file: Path) -> None:
     """Writes the matrices side by side as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.patches import Patch
 
-    figure = Figure(figsize=(0.4 + 4.4 * len(drawn), 4.9), dpi=150, layout="constrained")
+    figure = Figure(figsize=(0.4 + 4.4 * len(drawn), 4.6), dpi=150)
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.2))
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         _draw_panel(axes, panel)
@@ -118,6 +121,13 @@ def draw(drawn: Sequence[Panel], file: Path) -> None:
         figure.savefig(file, format="png")
     except OSError as error:
         raise UserError(f"the picture cannot be written to {str(file)!r}: {error.strerror}") from None
+
+
+def draw_families(file: Path) -> None:
+    """docs/visibility.png: causal, masked and permutation side by side."""
+    # Four of ten tokens, more than published, so that their order shows.
+    settings: dict[str, dict[str, float]] = {"gpt2-nano": {}, "bert-nano": {}, "xlnet-nano": {"rate": 0.4, "alpha": 2}}
+    draw([overview(registry.recipe(name, objective=chosen)) for name, chosen in settings.items()], file)
 
 
 def _cells(panel: Panel) -> np.ndarray:
@@ -131,12 +141,13 @@ def _draw_panel(axes: "Axes", panel: Panel) -> None:
     cells = _cells(panel)
     colours = ListedColormap([colour for colour, _ in SHADES])
     axes.pcolormesh(cells, cmap=colours, vmin=0, vmax=len(SHADES) - 1, edgecolors="white", linewidth=1.5)
-    axes.set(title=panel.title, aspect="equal")
+    axes.set(aspect="equal")
+    axes.set_xlabel(panel.title, fontsize="large", labelpad=8)
     axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(len(panel.columns)) + 0.5, panel.columns, rotation=90)
-    axes.xaxis.tick_top()
+    axes.tick_params(top=False, bottom=False, labeltop=True, labelbottom=False)
     axes.set_yticks(np.arange(len(panel.rows)) + 0.5, panel.rows)
     right = axes.secondary_yaxis("right")
     right.set_yticks(np.array(list(panel.predicts)) + 0.5, [f"→ {word}" for word in panel.predicts.values()])
