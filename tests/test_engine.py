@@ -99,6 +99,16 @@ def test_one_micro_batch_takes_the_short_way_to_the_same_weights(name):
         np.testing.assert_allclose(fused.learner.weights[key].value.numpy(), value, atol=1e-6, err_msg=key)
 
 
+@pytest.mark.slow
+def test_engines_of_one_process_agree_bit_by_bit():
+    _, totals, expected = bench_for("bert-base", 3).sums(0)
+    for _ in range(4):
+        _, again, gradients = Bench("bert-base", 3).sums(0)
+        assert again == totals
+        for name, gradient in gradients.items():
+            np.testing.assert_array_equal(gradient, expected[name], err_msg=name)
+
+
 def test_dropout_is_on_and_new_in_every_update():
     bench = bench_for("gpt2-small", 8)
     batch = bench.feed.update(0).batches[0]

@@ -10,13 +10,34 @@ import time
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from shrunk import shrunk
 
 import zoo
-from shrunk import shrunk
 from zoo.errors import RunFailed, UserError
 from zoo.train import checkpoint
 
-WORDS = "the a of house senate people war peace year law great nation union and to has been will be made".split()
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "house",
+    "senate",
+    "people",
+    "war",
+    "peace",
+    "year",
+    "law",
+    "great",
+    "nation",
+    "union",
+    "and",
+    "to",
+    "has",
+    "been",
+    "will",
+    "be",
+    "made",
+]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +106,9 @@ def test_what_a_run_leaves_behind(text, tmp_path, capsys):
 
 def test_every_objective_learns_and_loads(text, tmp_path):
     for name in ("gpt2-small", "bert-base", "xlnet-base"):
-        recipe = small(name, learning_rate=1e-2, clip_norm=1.0).with_changes(train={"updates": 60, "evaluate_every": None})
+        recipe = small(name, learning_rate=1e-2, clip_norm=1.0).with_changes(
+            train={"updates": 60, "evaluate_every": None}
+        )
         recipe = recipe.with_changes(model={"dropout": 0.0, "attention_dropout": 0.0})
         run = zoo.pretrain(recipe, text, tmp_path / name)
         task = next(iter(run.load().learner.objective.scales))

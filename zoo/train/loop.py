@@ -1,6 +1,5 @@
 """Pretraining, from a recipe and a corpus to a run's folder: read this top to bottom."""
 
-import math
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -16,7 +15,7 @@ from zoo.objective import Vocab
 from zoo.progress import say
 from zoo.registry import recipe as find_recipe
 from zoo.schema import Recipe
-from zoo.train import budget, checkpoint, run
+from zoo.train import budget, checkpoint, evaluation, run
 from zoo.train.feed import EVALUATION_SEED, Feed, Update
 from zoo.train.schedule import learning_rate
 from zoo.train.signals import Stop, caught
@@ -205,7 +204,7 @@ class Session:
                     self._fail_if_not_finite()
                     self.step = update.number + 1
                     if self.step == train.updates or (train.evaluate_every and self.step % train.evaluate_every == 0):
-                        metrics.write(self.evaluate(display))
+                        metrics.write(self._evaluate(display))
                     on_time = train.checkpoint_every is not None and self.step % train.checkpoint_every == 0
                     if self.step < last and (on_time or time.monotonic() - saved > 60 * train.checkpoint_minutes):
                         self.save(final=False)
@@ -247,37 +246,18 @@ class Session:
         return {
             "step": update.number + 1,
             "split": "train",
-            **self._losses(sums, update.weights),
+            **evaluation.losses(sums, update.weights, self.learner.objective.scales),
             "tokens": (update.number + 1) * tokens,
             "learning_rate": learning_rate(self.recipe.train, update.number),
             "grad_norm": norm,
             "tokens_per_second": tokens / seconds,
         }
 
-    def _losses(self, sums: dict[str, float], weights: dict[str, float]) -> dict[str, float]:
-        """The loss, and every task's mean over what it scored."""
-        means = {task: total / weights[task] if weights[task] else 0.0 for task, total in sums.items()}
-        scales = self.learner.objective.scales
-        return {"loss": sum(scales[task] * mean for task, mean in means.items()), **means}
-
-    def evaluate(self, display: Display | None = None) -> dict[str, Any]:
-        """The line of metrics.jsonl for the validation split: fixed rows, fixed noise, no dropout."""
-        from zoo.train.step import to_device
-
-        tasks = self.learner.objective.scales
-        sums, weights = dict.fromkeys(tasks, 0.0), dict.fromkeys(tasks, 0.0)
-        for done, batch in enumerate(self.held_out.micro_batches(0)):
-            for task, total in self.engine.evaluate(to_device(batch)).items():
-                sums[task] += float(total)
-                weights[task] += float(batch.tasks[task].weight.sum())
-            if display is not None:
-                display.evaluating(done * self.held_out.micro_rows, self.held_out.rows)
-        line = {"step": self.step, "split": "valid", **self._losses(sums, weights)}
-        if self.learner.objective.visibility == "causal":  # only there is the loss a likelihood of the text
-            valid = self.corpus.valid
-            line["bits_per_byte"] = line["loss"] / math.log(2) * len(valid.token) / valid.bytes
-        (display.tell if display else say)(f"validation after update {self.step}: {describe(line)}")
-        return line
+    def _evaluate(self, display: Display) -> dict[str, Any]:
+        """The line of metrics.jsonl for the validation split."""
+        found = evaluation.evaluate(self.engine, self.held_out, self.corpus.valid, display.evaluating)
+        display.tell(f"validation after update {self.step}: {evaluation.describe(found)}")
+        return {"step": self.step, "split": "valid", **found}
 
     def save(self, final: bool) -> None:
         """Writes a checkpoint; a disk that will not take it ends the run only at its end."""
@@ -314,9 +294,3 @@ class Session:
         """What the losses can be compared with before anything is learned."""
         chance = ", ".join(f"{task} {nats:.2f}" for task, nats in self.learner.objective.chance().items())
         return f"by chance {chance}; unigram entropy {self.corpus.train.unigram_entropy:.2f}"
-
-
-def describe(line: dict[str, Any]) -> str:
-    """The losses of a line of metrics.jsonl in words."""
-    shown = [f"{key} {value:.4f}" for key, value in line.items() if key not in ("step", "split")]
-    return ", ".join(shown)

@@ -1,0 +1,48 @@
+"""Losses of the validation split: fixed rows, fixed noise, no dropout."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zoo.corpus.shards import Tokens
+from zoo.train.feed import Feed
+
+if TYPE_CHECKING:
+    from zoo.train.step import Engine
+
+
+def losses(sums: dict[str, float], weights: dict[str, float], scales: dict[str, float]) -> dict[str, float]:
+    """`loss`, which is what training minimizes, and every task's mean over what it scored, in nats."""
+    means = {task: total / weights[task] if weights[task] else 0.0 for task, total in sums.items()}
+    return {"loss": sum(scales[task] * mean for task, mean in means.items()), **means}
+
+
+def evaluate(
+    engine: "Engine", held_out: Feed, tokens: Tokens, shown: Callable[[int, int], None] = lambda rows, of: None
+) -> dict[str, Any]:
+    """The losses over all rows of `held_out`, which reads `tokens`; and bits per byte where they are a likelihood.
+
+    That is the case for causal objectives alone. `shown(rows, of)` is called after every micro-batch.
+    """
+    from zoo.train.step import to_device
+
+    objective = engine.learner.objective
+    sums, weights = dict.fromkeys(objective.scales, 0.0), dict.fromkeys(objective.scales, 0.0)
+    for done, batch in enumerate(held_out.micro_batches(0), start=1):
+        for task, total in engine.evaluate(to_device(batch)).items():
+            sums[task] += float(total)
+            weights[task] += float(batch.tasks[task].weight.sum())
+        shown(min(done * held_out.micro_rows, held_out.rows), held_out.rows)
+    found = losses(sums, weights, objective.scales)
+    if objective.visibility == "causal":
+        found["bits_per_byte"] = found["loss"] / math.log(2) * len(tokens.token) / tokens.bytes
+    return found
+
+
+def describe(found: dict[str, Any]) -> str:
+    """The losses in words."""
+    named = {key: value for key, value in found.items() if key != "loss"}
+    shown = (
+        found if len(named) > 1 else {"loss": found["loss"]} | {k: v for k, v in named.items() if k == "bits_per_byte"}
+    )
+    return ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in shown.items())
