@@ -37,7 +37,7 @@ def open_hub(place: str, column: str) -> tuple[str, "IterableDataset"]:
         raise UserError(f"{place}: this data set is gated; ask for access on its page and set HF_TOKEN") from None
     except RepositoryNotFoundError:
         raise UserError(f"{place}: the Hub has no data set {name!r}, or not for you (HF_TOKEN)") from None
-    except (_http_error(), OSError) as error:
+    except (http_error(), OSError) as error:
         raise UserError(f"{place}: the Hugging Face Hub cannot be reached ({_line(error)})") from None
     except ValueError as error:  # not a name a data set can have
         raise UserError(f"{place}: {_line(error)}") from None
@@ -46,7 +46,7 @@ def open_hub(place: str, column: str) -> tuple[str, "IterableDataset"]:
         builder = load_dataset_builder(name, config or None)
         stream = cast("IterableDataset", builder.as_streaming_dataset(split="train"))
         columns = stream.column_names or list(next(iter(stream), {}))
-    except (DatasetsError, _http_error(), OSError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (DatasetsError, http_error(), OSError, ValueError, RuntimeError, NotImplementedError) as error:
         why = "HF_HUB_OFFLINE is set and the cache of `datasets` does not hold it" if offline else _line(error)
         raise UserError(f"{place}: {why}") from None
     if column not in columns:
@@ -66,7 +66,7 @@ def records(place: str, column: str, stream: "IterableDataset") -> Iterator[tupl
     try:
         for number, record in enumerate(stream, 1):
             yield f"{place}: record {number}", record[column]
-    except (DatasetsError, _http_error(), OSError) as error:
+    except (DatasetsError, http_error(), OSError) as error:
         raise UserError(f"{place}: the stream broke off after record {number} ({_line(error)})") from None
 
 
@@ -74,7 +74,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _http_error() -> type[Exception]:
+def http_error() -> type[Exception]:
     """The root of what a request raises: of httpx or httpx2, as this huggingface_hub has it."""
     from huggingface_hub.errors import HfHubHTTPError
 
