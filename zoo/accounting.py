@@ -11,6 +11,7 @@ from zoo.schema import Recipe
 from zoo.train.start import make_objective, nominal_vocab
 
 FLOAT = 4  # bytes of a float32: weights, gradients and Adam's slots are never anything else
+LIBRARY_BYTES = 1_000_000_000  # of the process, beside all arrays
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
 
@@ -144,12 +145,13 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
 
 
 def memory(recipe: Recipe, rows: int, half: bool) -> list[Term]:
-    """Bytes of training with that many rows at once."""
+    """Bytes of training with that many rows at once; measured peaks lay within a third of the sum."""
     number = params(recipe)
     kept = 1 if rows >= recipe.rows_per_update else 2
     sums = "" if kept == 1 else " x 2 (the sum over micro-batches beside the newest)"
     row = activation_bytes(recipe, half)
     return [
+        Term("libraries", "measured: code, buffers, compiled functions", LIBRARY_BYTES),
         Term("weights", f"4 x {number:,}", FLOAT * number),
         Term("gradients", f"4 x {number:,}{sums}", FLOAT * number * kept),
         Term("Adam's two slots", f"8 x {number:,}", 2 * FLOAT * number),

@@ -18,6 +18,8 @@ from zoo.errors import Interrupted, RunFailed, UserError, nearest
 from zoo.options import Corpus, Name, Settings, chosen_recipe, number
 from zoo.progress import say
 
+BESIDE_THE_LOSSES = {"step", "split", "tokens", "learning_rate", "grad_norm", "tokens_per_second"}  # in metrics.jsonl
+
 
 class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -201,7 +203,7 @@ def pretrain(
             f"--updates {updates} sets the updates and --minutes {minutes:g} fits them; give one of the two"
         )
     recipe = chosen_recipe(name, settings)
-    from zoo.train.loop import describe
+    from zoo.train.evaluation import describe
     from zoo.train.loop import pretrain as train
 
     run = train(
@@ -217,9 +219,10 @@ def pretrain(
     )
     print(f"run: {run.folder}")
     for split in ("train", "valid"):
-        last = next((line for line in reversed(run.history) if line["split"] == split), None)
-        if last is not None:
-            print(f"{split} after update {last['step']}: {describe(last)}")
+        lines = [line for line in run.history if line["split"] == split]
+        if lines:
+            told = describe({key: value for key, value in lines[-1].items() if key not in BESIDE_THE_LOSSES})
+            print(f"{split} after update {lines[-1]['step']}: {told}")
 
 
 @app.command()

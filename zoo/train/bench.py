@@ -14,7 +14,7 @@ from zoo.schema import Recipe
 from zoo.train.budget import fitting_rows
 from zoo.train.feed import Feed
 from zoo.train.optimizer import Optimizer
-from zoo.train.start import Learner, fitting_precision, nominal_vocab, use_backend
+from zoo.train.start import Learner, fitting_precision, nominal_vocab, start_backend
 
 LEAST_SECONDS, LEAST_UPDATES = 10.0, 3  # of measuring, after the first update, which compiles
 DOCUMENT, SENTENCE = 1000, 25  # tokens, of the random corpus
@@ -45,7 +45,7 @@ def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -
     rows None = the recipe's micro-batch; context None = its row length. Returns tokens_per_second, mfu (the share of
     the machine's measured matmul rate), peak_rss_bytes, update_seconds, and what was measured.
     """
-    use_backend()
+    start_backend()
     tokens = context or recipe.row_tokens
     longest = max(tokens, recipe.model.context)
     recipe = recipe.with_changes(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from zoo.errors import UserError
 from zoo.progress import duration, say
 from zoo.schema import Recipe
 from zoo.train.feed import Feed
-from zoo.train.step import Engine, to_device
+
+if TYPE_CHECKING:
+    from zoo.train.step import Engine
 
 FEWEST_UPDATES = 50  # fewer teach nothing worth a schedule
 CPU_TOKENS, GPU_TOKENS = 4096, 65536  # a micro-batch beyond this is no faster
@@ -48,8 +50,10 @@ def fitting_rows(recipe: Recipe) -> int:
     return -(-recipe.rows_per_update // parts)
 
 
-def measure(engine: Engine, feed: Feed, held_out: Feed) -> Seconds:
+def measure(engine: "Engine", feed: Feed, held_out: Feed) -> Seconds:
     """Times the parts of an update on real rows, then puts everything back as it was."""
+    from zoo.train.step import to_device
+
     say("measuring an update ...")
     weights = {name: np.copy(weight.value.numpy()) for name, weight in engine.learner.weights.items()}
     update = feed.update(0)

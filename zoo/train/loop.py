@@ -19,7 +19,7 @@ from zoo.train import budget, checkpoint, evaluation, run
 from zoo.train.feed import EVALUATION_SEED, Feed, Update
 from zoo.train.schedule import learning_rate
 from zoo.train.signals import Stop, caught
-from zoo.train.start import Learner, fitting_precision, use_backend
+from zoo.train.start import Learner, fitting_precision, start_backend, use_backend
 from zoo.train.telemetry import Display, Metrics
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Session:
     """One process's work on one run."""
 
     def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, fitted: bool):
+        start_backend()
         from zoo.train.optimizer import Optimizer
         from zoo.train.step import Engine
 

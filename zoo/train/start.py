@@ -28,6 +28,14 @@ def use_backend() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings of the runtime; a user's own setting wins
 
 
+def start_backend() -> None:
+    """Imports TensorFlow on that choice, without the lines it writes before its log level holds."""
+    use_backend()
+    from zoo.kernels.startup import start
+
+    start()
+
+
 @cache
 def cpu_flags() -> frozenset[str]:
     """What the processor can do, as Linux tells it; empty elsewhere."""
@@ -98,7 +106,7 @@ def build(recipe: Recipe | str | Path, vocab: Vocab | None = None) -> Learner:
     `learner.network` reads streams, `learner.weights` are its named Keras variables, `learner.count_params()` counts
     them. Without `vocab` the ids of the special tokens are those the recipe's own tokenizer would have.
     """
-    use_backend()
+    start_backend()
     if not isinstance(recipe, Recipe):
         recipe = find_recipe(recipe)
     return Learner(recipe, vocab or nominal_vocab(recipe), fitting_precision(recipe))

@@ -12,7 +12,7 @@ from zoo.errors import UserError
 from zoo.objective import Vocab
 from zoo.schema import Recipe
 from zoo.train import checkpoint, run
-from zoo.train.start import Learner, use_backend
+from zoo.train.start import Learner, start_backend
 
 
 class Loaded:
@@ -79,7 +79,7 @@ def load(where: str | Path) -> Loaded:
 
     `where` is a path: a Path, or text with a separator or a leading dot. Raises UserError where nothing whole is there.
     """
-    use_backend()
+    start_backend()
     if not (isinstance(where, Path) or os.sep in where or where.startswith(".")):
         raise UserError(f"there is no registered checkpoint {where!r}; a path has a separator, such as './{where}'")
     found = checkpoint.find(Path(where))
