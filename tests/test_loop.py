@@ -16,7 +16,7 @@ import zoo
 from zoo.errors import RunFailed, UserError
 from zoo.train import checkpoint
 
-WORDS = [
+WORDS = (
     "the",
     "a",
     "of",
@@ -30,14 +30,8 @@ WORDS = [
     "great",
     "nation",
     "union",
-    "and",
-    "to",
     "has",
-    "been",
-    "will",
-    "be",
-    "made",
-]
+)
 
 
 @pytest.fixture(scope="module")

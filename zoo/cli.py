@@ -223,6 +223,8 @@ def pretrain(
         if lines:
             told = describe({key: value for key, value in lines[-1].items() if key not in BESIDE_THE_LOSSES})
             print(f"{split} after update {lines[-1]['step']}: {told}")
+    if run.sample is not None:
+        print(f"\n{run.sample}", end="")
 
 
 @app.command()

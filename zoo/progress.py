@@ -42,7 +42,7 @@ def progress(what: str, total: float | None = None, unit: str = "") -> Iterator[
             TextColumn("{task.fields[done]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*what_done, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task, done = bar.add_task(what, total=total, done=""), 0.0
 
             def advance(n: float) -> None:

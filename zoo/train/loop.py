@@ -214,6 +214,8 @@ class Session:
         finally:
             metrics.close()
         self.save(final=True)
+        if self.step == train.updates:
+            self._show()
         if stop.signal is not None:
             say(f"saved after update {self.step} of {train.updates}; the same command with --resume continues")
             raise Interrupted(stop.signal)
@@ -259,6 +261,15 @@ class Session:
         found = evaluation.evaluate(self.engine, self.held_out, self.corpus.valid, display.evaluating)
         display.tell(f"validation after update {self.step}: {evaluation.describe(found)}")
         return {"step": self.step, "split": "valid", **found}
+
+    def _show(self) -> None:
+        """Leaves a look at what was learned: text that the model wrote or filled in, on held-out rows."""
+        from zoo.use.loaded import Loaded
+        from zoo.use.show import sample
+
+        model = Loaded(self.recipe, self.corpus.tokenizer, self.learner)
+        text = sample(model, self.held_out.plan.rows(0, 0, 1))
+        (self.folder / run.SAMPLE).write_text(text + "\n", encoding="utf-8")
 
     def save(self, final: bool) -> None:
         """Writes a checkpoint; a disk that will not take it ends the run only at its end."""

@@ -22,7 +22,8 @@ from zoo.schema import Recipe, checked
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
 
-RECIPE, ENVIRONMENT, TOKENIZER, METRICS = "recipe.yaml", "environment.json", "tokenizer.json", "metrics.jsonl"
+RECIPE, ENVIRONMENT, TOKENIZER = "recipe.yaml", "environment.json", "tokenizer.json"
+METRICS, SAMPLE = "metrics.jsonl", "sample.txt"
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors")
 
 
@@ -31,6 +32,12 @@ class Run(NamedTuple):
 
     folder: Path
     history: list[dict[str, Any]]  # the lines of metrics.jsonl
+
+    @property
+    def sample(self) -> str | None:
+        """What the trained model wrote or filled in; None before the schedule's end."""
+        file = self.folder / SAMPLE
+        return file.read_text(encoding="utf-8") if file.exists() else None
 
     def load(self) -> "Loaded":
         """The trained model, numpy in and numpy out."""
