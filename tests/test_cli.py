@@ -1,11 +1,13 @@
 """The command line: what it prints where, how it refuses, its exit codes. In this process unless a process matters."""
 
 import inspect
+import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,16 @@ import yaml
 import zoo
 import zoo.train.loop
 from zoo import accounting, cli, doctor, registry
+from zoo.corpus.prepare import prepare
+from zoo.corpus.rows import plan
+from zoo.corpus.sources import open_source
 from zoo.errors import Interrupted, RunFailed, UserError
 from zoo.home import home
+from zoo.objective import Vocab
+from zoo.report.batch import as_text
+from zoo.train.feed import Feed
 from zoo.train.run import Run
+from zoo.train.start import make_objective
 
 SMALL = """
 model: {width: 16, layers: 1, heads: 2, context: 16}
@@ -434,3 +443,95 @@ def test_doctor_finds_this_machine_well(tmp_path: Path) -> None:
     for part in ("Python 3.", "tensorflow 2.", "Keras runs on tensorflow", "bfloat16 matrix products: ", str(tmp_path)):
         assert part in done.stdout
     assert "BAD" not in done.stdout
+
+
+# --- batch, pretrain and bench on real text
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    file = tmp_path / "text.txt"
+    file.write_text("\n".join(f"The {n}th cat sat on the mat and slept until the dog came home." for n in range(40)))
+    return str(file)
+
+
+def test_batch_shows_what_training_reads(told: Any, small: str, text: str, zoo_home: Path) -> None:
+    out, _ = told("batch", small, "--step", "3", "--rows", "2", "--data", text, "--set", "train.seed=7")
+    recipe = registry.recipe(small, train={"seed": 7})
+    corpus = prepare(open_source(text, recipe.data), recipe.tokenizer, recipe.data, home=zoo_home)
+    tokenizer, rows = corpus.tokenizer, recipe.rows_per_update
+    objective = make_objective(recipe, Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special))
+    shape: dict[str, Any] = {"row_tokens": recipe.row_tokens, "extra": objective.extra_tokens, "rows_per_update": rows}
+    planned = plan(corpus.train, recipe.data, **shape, special=tokenizer.special, seed=7)
+    trained = Feed(objective, planned, rows, rows, seed=7).update(2).batches[0]
+    for row, block in enumerate(out.rstrip("\n").split("\n\n")):
+        title, *lines = block.splitlines()
+        assert title == f"small, update 3, row {row} of {rows} (· is a space)"
+        assert lines == list(as_text(objective, trained, row, tokenizer.tokens))
+    assert out.count("\n\n") == 1
+
+
+@pytest.mark.parametrize("data", ["/nowhere/text.txt", "/nowhere/*.txt", "hf:"])
+def test_batch_refuses_text_that_is_not_there(refused: Any, small: str, data: str) -> None:
+    assert repr(data)[1:-1] in refused("batch", small, "--step", "1", "--data", data)
+
+
+@pytest.mark.slow
+def test_pretrain_from_end_to_end(small: str, text: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    first = process("pretrain", small, "--data", text, "--out", out, "--stop-at", "1")
+    assert (first.returncode, first.stdout.splitlines()[0]) == (0, f"run: {out}")
+    again = process("pretrain", small, "--data", text, "--out", out)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "--resume" in again.stderr.splitlines()[-1]
+    resumed = process("pretrain", small, "--data", text, "--out", out, "--resume")
+    assert resumed.returncode == 0
+    assert [line.partition(":")[0] for line in resumed.stdout.splitlines()[:3]] == [
+        "run",
+        "train after update 2",
+        "valid after update 2",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_the_run(small: str, text: str, tmp_path: Path, number: int, code: int) -> None:
+    out = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "zoo",
+        "pretrain",
+        small,
+        "--data",
+        text,
+        "--out",
+        str(out),
+        "--updates",
+        "1000000",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        metrics = out / "metrics.jsonl"
+        until = time.monotonic() + 60
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2) and time.monotonic() < until:
+            time.sleep(0.1)
+        run.send_signal(number)
+        printed, told = run.communicate(timeout=60)
+    assert (run.returncode, printed) == (code, "")
+    assert "--resume" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert list((out / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_bench_prints_numbers_others_read(small: str) -> None:
+    keys = {"tokens_per_second", "mfu", "peak_rss_bytes", "update_seconds"}
+    done = process("bench", small, "--rows", "3", "--context", "8", "--json")
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert keys <= found.keys()
+    assert (found["rows"], found["context"]) == (3, 8)
+    assert all(found[key] > 0 for key in keys)
+    lines = dict(line.split(" ", 1) for line in process("bench", small).stdout.splitlines())
+    assert lines.keys() == found.keys()
+    assert all(float(lines[key]) > 0 for key in keys)
