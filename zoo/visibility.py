@@ -20,10 +20,12 @@ Kind = Literal["causal", "full", "rank"]
 
 
 def visible(query: Stream, key: Stream, *, strict: bool = False) -> Array:
-    """[B, Q, K] bool, True = may attend; works on numpy arrays and on tensors alike.
+    """[B, Q, K] bool, True = may attend; works on numpy arrays, on tensors and on Keras's symbolic ones alike.
 
     strict hides equal ranks too: the query stream of two-stream attention, which must not see its own token.
     """
     q, k = query.rank[:, :, None], key.rank[:, None, :]
     see = k < q if strict else k <= q
-    return see & (query.doc[:, :, None] == key.doc[:, None, :]) & (key.doc[:, None, :] > 0)
+    q_doc, k_doc = query.doc[:, :, None], key.doc[:, None, :]
+    same = (k_doc <= q_doc) & (k_doc >= q_doc)  # symbolic tensors answer == with identity
+    return see & same & (k_doc > 0)

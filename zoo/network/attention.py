@@ -86,13 +86,13 @@ class Attention(Part):
         """[B, Q, D]. see: True = may attend, None = all; keys: of another stream; other: True = another segment;
         at: the queries' places among the keys, None where query i stands at key i."""
         k_BHKd, v_BHKd, r_HRd = keys or self.keys(x_BQD)
-        q_BHQd = float32(self._heads(self.q(x_BQD))) / math.sqrt(self.head_width)
+        scale = 1 / math.sqrt(self.head_width)
+        q_BQD = float32(self.q(x_BQD)) * scale
 
         def query(bias_Hd: Any) -> Any:
             """What a score of one kind multiplies: the queries, moved by that kind's bias where there is one."""
-            if bias_Hd is None:
-                return self.lowered(q_BHQd)
-            return self.lowered(q_BHQd + bias_Hd[:, None] / math.sqrt(self.head_width))
+            bias_D: Any = 0.0 if bias_Hd is None else ops.reshape(bias_Hd, (-1,))
+            return self._heads(self.lowered(q_BQD + bias_D * scale))
 
         score_BHQK = float32(matmul_transposed(query(self.content_bias), k_BHKd))
         if r_HRd is not None:

@@ -44,7 +44,8 @@ class FeedForward(Part):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.activation, self.dropout = activation, dropout
+        self.activation: Activation = activation
+        self.dropout = dropout
         self.up = Linear(width, inner, init_std=init_std, dtype=self.dtype_policy)
         self.down = Linear(inner, width, init_std=init_std, dtype=self.dtype_policy)
 
@@ -142,7 +143,7 @@ class Encoder(Part):
         if settings.get("norm", "pre") == "pre":
             self.final_norm = Norm(width, epsilon=settings.get("norm_epsilon", 1e-5), dtype=self.dtype_policy)
 
-    def call(self, x_BTD: Any, see_BTT: Any = None, noise: RowNoise | None = None) -> Any:
+    def call(self, x_BTD: Any, see_BTT: Any = None, *, noise: RowNoise | None = None) -> Any:
         """[B, T, D] float32."""
         for index, block in enumerate(self.blocks):
             x_BTD = block(x_BTD, see_BTT, noise=noise and noise.under(f"blocks.{index}"))
@@ -162,6 +163,7 @@ class Decoder(Encoder):
         see_BTT: Any = None,
         source_BKD: Any = None,
         see_source_BTK: Any = None,
+        *,
         noise: RowNoise | None = None,
     ) -> Any:
         """[B, T, D] float32."""

@@ -123,5 +123,6 @@ class Network(Part):
 def take_places(field: Any, at_BP: Any) -> Any:
     """The rows `at` of [B, T] or [B, T, D]: [B, P] or [B, P, D]."""
     rows, length = sizes(field)[:2]
-    flat: Any = ops.reshape(field, (rows * length, *field.shape[2:]))
-    return ops.take(flat, ops.cast(at_BP, "int32") + ops.arange(rows)[:, None] * length, axis=0)
+    start_B1: Any = ops.reshape(ops.arange(rows), (-1, 1))
+    flat = ops.reshape(field, (rows * length, *field.shape[2:]))
+    return ops.take(flat, at_BP + start_B1 * length, axis=0)

@@ -47,15 +47,15 @@ def relative_shift(score_BHQR: Any, keys: int) -> Any:
     one element shorter does.
     """
     rows, heads, queries, span = sizes(score_BHQR)
-    flat: Any = ops.reshape(score_BHQR, (rows, heads, queries * span))
-    moved: Any = flat[:, :, queries - 1 : queries - 1 + queries * (span - 1)]
-    return ops.reshape(moved, (rows, heads, queries, span - 1))[..., :keys]
+    flat = ops.reshape(score_BHQR, (rows, heads, queries * span))
+    flat = ops.slice(flat, (0, 0, queries - 1), (rows, heads, queries * (span - 1)))
+    shifted = ops.reshape(flat, (rows, heads, queries, span - 1))
+    return ops.slice(shifted, (0, 0, 0, 0), (rows, heads, queries, keys))
 
 
 def relative_gather(score_BHPR: Any, at_BP: Any, queries: int, keys: int) -> Any:
     """The same for the queries that stand at `at` alone: [B, H, P, R] -> [B, H, P, K]."""
     column_BPK = (queries - 1 - at_BP)[:, :, None] + ops.arange(keys)
     rows, heads, places, span = sizes(score_BHPR)
-    column_B1PK = ops.cast(column_BPK, "int32")[:, None]
-    start_BHP1 = ops.reshape(ops.arange(rows * heads * places) * span, (rows, heads, places, 1))
-    return ops.take(ops.reshape(score_BHPR, (-1,)), start_BHP1 + column_B1PK, axis=0)
+    start_BHP1: Any = ops.reshape(ops.arange(rows * heads * places) * span, (rows, heads, places, 1))
+    return ops.take(ops.reshape(score_BHPR, (-1,)), start_BHP1 + column_BPK[:, None], axis=0)

@@ -1,0 +1,112 @@
+"""Attention against the sum over keys written out, and what must hold where queries see nothing."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from zoo.kernels.random import RowNoise
+from zoo.network.attention import Attention
+from zoo.network.names import named_weights
+from zoo.network.positions import halved_sinusoid
+
+B, T, D, H = 3, 7, 10, 2
+d = D // H
+KINDS = {
+    "absolute": {},
+    "no biases": {"bias": False},
+    "relative": {"bias": False, "relative": True},
+    "segments": {"bias": False, "relative": True, "segments": True},
+}
+noise = np.random.Generator(np.random.Philox(3))
+
+
+def drawn(*shape: int) -> np.ndarray:
+    return noise.standard_normal(shape).astype(np.float32)
+
+
+def attention(kind: str, **settings) -> Attention:
+    """With every weight away from its default, biases too."""
+    layer = Attention(D, H, **KINDS[kind], **settings)
+    for weight in named_weights(layer).values():
+        weight.assign(drawn(*weight.shape) * 0.5)
+    return layer
+
+
+def spelled_out(layer: Attention, x: np.ndarray, see: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The same one query, head and key at a time, in float64."""
+    w = {name: np.asarray(weight, np.float64) for name, weight in named_weights(layer).items()}
+    project = lambda name, x: x @ w[f"{name}.kernel"] + w.get(f"{name}.bias", 0.0)  # noqa: E731
+    q, k, v = (project(name, x.astype(np.float64)).reshape(B, T, H, d) for name in "qkv")
+    mixed = np.zeros((B, T, H, d))
+    for b, i, h in np.ndindex(B, T, H):
+        seen = np.flatnonzero(see[b, i])
+        scores = []
+        for j in seen:
+            score = (q[b, i, h] + w.get("content_bias", np.zeros((H, d)))[h]) @ k[b, j, h]
+            if "r.kernel" in w:
+                r = np.asarray(halved_sinusoid(np.array(i - j), D), np.float64) @ w["r.kernel"]
+                score += (q[b, i, h] + w["position_bias"][h]) @ r.reshape(H, d)[h]
+            if "segment" in w:
+                score += (q[b, i, h] + w["segment_bias"][h]) @ w["segment"][int(other[b, i, j]), h]
+            scores.append(score / math.sqrt(d))
+        if scores:
+            chance = np.exp(scores - np.max(scores))
+            mixed[b, i, h] = (chance / chance.sum()) @ v[b, seen, h]
+    return project("out", mixed.reshape(B, T, D))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sum_over_keys(kind: str) -> None:
+    layer, x = attention(kind), drawn(B, T, D)
+    see, other = noise.random((B, T, T)) < 0.5, noise.random((B, T, T)) < 0.5
+    see[1, 2] = False
+    got = layer(x, see, other_BQK=other)
+    assert np.abs(np.asarray(got) - spelled_out(layer, x, see, other)).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_matrix_all_see_all(kind: str) -> None:
+    layer, x = attention(kind), drawn(B, T, D)
+    everything = np.ones((B, T, T), bool)
+    assert np.allclose(np.asarray(layer(x)), np.asarray(layer(x, everything)), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_queries_at_places_are_rows_of_the_whole(kind: str) -> None:
+    """What blind queries do, given the content's own queries: the rows `at` of attention from everywhere."""
+    layer, x = attention(kind), drawn(B, T, D)
+    see, other = noise.random((B, T, T)) < 0.7, noise.random((B, T, T)) < 0.5
+    at = np.stack([noise.permutation(T)[:4] for _ in range(B)]).astype(np.int32)
+    rows = lambda whole: np.take_along_axis(whole, at[:, :, None], axis=1)  # noqa: E731
+    keys = layer.keys(ops.convert_to_tensor(x))
+    got = layer(rows(x), rows(see), keys, other_BQK=rows(other), at_BP=at)
+    assert np.allclose(np.asarray(got), rows(np.asarray(layer(x, see, other_BQK=other))), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_who_sees_nothing_gets_nothing(kind: str, dtype: str) -> None:
+    """Zeros, not the mean of everything; and no gradient, not one that is no number."""
+    layer, x = attention(kind, dropout=0.1, dtype=dtype), tf.constant(drawn(B, T, D))
+    see = np.ones((B, T, T), bool)
+    see[:, 2] = False
+    silent = np.zeros(D) if layer.out.bias is None else np.asarray(layer.lowered(layer.out.bias))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        blind = layer(x, see, noise=RowNoise(0, 0, 0))[:, 2]
+    assert np.array_equal(np.asarray(blind), np.broadcast_to(silent, (B, D)))
+    assert not np.asarray(tape.gradient(blind, x)).any()
+
+
+def test_what_is_not_seen_weighs_nothing() -> None:
+    """However large: not even a trace of an additive constant."""
+    layer, x = attention("absolute"), drawn(B, T, D)
+    see = np.tile(np.tri(T, dtype=bool), (B, 1, 1))
+    changed = x.copy()
+    changed[:, 4] = 1e4
+    before, after = np.asarray(layer(x, see)), np.asarray(layer(changed, see))
+    assert np.array_equal(before[:, :4], after[:, :4])
+    assert not np.isclose(before[:, 4:], after[:, 4:]).all(axis=-1).any()

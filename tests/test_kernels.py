@@ -1,0 +1,183 @@
+"""Fast paths against the plain references beside them."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import ops
+
+from zoo.kernels.cross_entropy import cross_entropy, reference_cross_entropy
+from zoo.kernels.island import island
+from zoo.kernels.matmul import matmul_transposed
+from zoo.kernels.random import RowNoise, drop, philox, reference_words, words
+
+noise = np.random.Generator(np.random.Philox(2))
+
+
+# --- random bits
+
+
+@pytest.mark.parametrize(
+    "counter, key, expected",
+    [
+        ("00000000 00000000 00000000 00000000", 0, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ("ffffffff ffffffff ffffffff ffffffff", 2**64 - 1, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        ("243f6a88 85a308d3 13198a2e 03707344", 0x299F31D0A4093822, "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    ],
+)
+def test_philox_as_published(counter: str, key: int, expected: str) -> None:
+    """The known answers of Random123 (kat_vectors, philox4x32 with 10 rounds)."""
+    words_of = lambda line: np.array([[int(word, 16) for word in line.split()]], np.uint32)  # noqa: E731
+    assert np.array_equal(philox(words_of(counter), key), words_of(expected))
+
+
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    update=st.integers(0, 2**31 - 1),
+    first=st.integers(0, 2**33),
+    rows=st.integers(1, 3),
+    size=st.integers(1, 40),
+    site=st.text(max_size=5),
+)
+def test_words_are_the_reference_s(seed: int, update: int, first: int, rows: int, size: int, site: str) -> None:
+    got = words(seed, tf.constant(update, tf.int64), site, tf.constant(first, tf.int64), rows, size)
+    assert np.array_equal(got.numpy(), reference_words(seed, update, site, first, rows, size))
+
+
+def test_how_rows_are_split_changes_nothing() -> None:
+    whole = words(3, 5, "site", 0, 7, 31).numpy()
+    parts = [words(3, 5, "site", first, count, 31).numpy() for first, count in ((0, 2), (2, 1), (3, 4))]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_update_and_first_are_tensors_to_a_graph() -> None:
+    @tf.function
+    def dropped(x: tf.Tensor, update: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        return RowNoise(0, update, first).drop(x, 0.5, "site")
+
+    x, count = tf.ones([3, 7, 10]), lambda n: tf.constant(n, tf.int64)
+    seen = {(u, f): dropped(x, count(u), count(f)).numpy().tobytes() for u in (0, 1) for f in (0, 3)}
+    assert len(set(seen.values())) == 4
+    assert dropped.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.15, 0.5])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropout(rate: float, dtype: str) -> None:
+    x = tf.ones([3, 7, 1000], dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = RowNoise(1, 2, 3).drop(x, rate, "site")
+    assert y.dtype == dtype
+    kept = y.numpy().astype(np.float32) != 0
+    n = kept.size
+    assert abs(kept.sum() - n * (1 - rate)) < 5 * math.sqrt(n * rate * (1 - rate))
+    scale = 65536 / (65536 - round(rate * 65536))
+    assert np.array_equal(y.numpy(), np.where(kept, np.float32(scale), 0).astype(y.numpy().dtype))
+    assert np.array_equal(tape.gradient(y, x).numpy(), y.numpy())
+
+
+def test_dropout_draws_are_of_a_kind_only_where_all_keys_are() -> None:
+    """Rows, updates, sites and seeds are independent: two of them keep the same element as often as chance has it."""
+    x = tf.ones([2, 20_000])
+
+    def kept(seed: int = 0, update: int = 0, first: int = 0, site: str = "a", under: str = "b") -> np.ndarray:
+        return RowNoise(seed, update, first).under(under).drop(x, 0.5, site).numpy() > 0
+
+    base = kept()
+    assert np.array_equal(base, kept())
+    assert np.array_equal(base[1], kept(first=1)[0])
+    others = [kept(seed=1), kept(update=1), kept(first=2), kept(site="c"), kept(under="c")]
+    for other in [*(row for two in others for row in two), base[1]]:
+        assert abs(np.mean(base[0] == other) - 0.5) < 5 * 0.5 / math.sqrt(20_000)
+
+
+def test_no_noise_or_no_rate_is_no_dropout() -> None:
+    x = tf.ones([2, 3])
+    assert drop(x, 0.5, None, "site") is x
+    assert drop(x, 0.0, RowNoise(0, 0, 0), "site") is x
+
+
+# --- cross-entropy
+
+
+def gradients(loss_of, logits: tf.Tensor, target: tf.Tensor, weight: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """A loss and its gradient, scaled as the step scales it, from inside a graph."""
+
+    @tf.function
+    def run(logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = loss_of(logits, target, weight)
+            scaled = loss * 0.37
+        return loss, tape.gradient(scaled, logits)
+
+    loss, gradient = run(logits)
+    assert loss.dtype == tf.float32
+    assert gradient.dtype == logits.dtype
+    return loss.numpy(), gradient.numpy().astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("bfloat16", 5e-3)])
+def test_cross_entropy(dtype: str, tolerance: float) -> None:
+    logits = tf.cast(noise.standard_normal((3, 7, 31)) * 8, dtype)
+    target = tf.constant(noise.integers(0, 31, (3, 7)), tf.int32)
+    weight = tf.constant(noise.random((3, 7)) * (noise.random((3, 7)) > 0.3), tf.float32)
+    loss, gradient = gradients(cross_entropy, logits, target, weight)
+    expected, expected_gradient = gradients(reference_cross_entropy, logits, target, weight)
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert np.abs(gradient - expected_gradient).max() <= tolerance
+    by_hand = -tf.nn.log_softmax(tf.cast(logits, tf.float64)).numpy()
+    by_hand = np.take_along_axis(by_hand, target.numpy()[..., None], axis=-1)[..., 0]
+    assert loss == pytest.approx(np.sum(by_hand * weight.numpy()), rel=1e-5)
+
+
+def test_cross_entropy_of_far_logits_is_finite() -> None:
+    logits, target = tf.constant([[3e4, -3e4, 0.0]]), tf.constant([1])
+    loss, gradient = gradients(cross_entropy, logits, target, tf.ones([1]))
+    assert loss == pytest.approx(6e4)
+    assert gradient.tolist() == [[pytest.approx(0.37), pytest.approx(-0.37), 0.0]]
+
+
+# --- element-wise chains and matmuls
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_an_island_is_the_function_it_compiles(approximate: bool) -> None:
+    def gelu(x: tf.Tensor) -> tf.Tensor:
+        return ops.gelu(x, approximate=approximate)
+
+    x, upstream = tf.constant(noise.standard_normal((3, 31)) * 3, tf.float32), noise.standard_normal((3, 31))
+    results = []
+    for function in (gelu, island(gelu)):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        results.append((y.numpy(), tape.gradient(y, x, tf.constant(upstream, tf.float32)).numpy()))
+    for plain, fast in zip(*results, strict=True):
+        assert np.abs(plain - fast).max() < 1e-5
+
+
+def test_matmul_transposed() -> None:
+    x, y = noise.standard_normal((3, 2, 7, 10)), noise.standard_normal((2, 5, 10))
+    assert np.allclose(np.asarray(matmul_transposed(x, y)), x @ y.swapaxes(-1, -2))
+
+
+def test_the_references_hold_on_every_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Away from TensorFlow the neutral functions take the plain way."""
+    logits, target, weight = (
+        tf.constant(noise.standard_normal((3, 31)), tf.float32),
+        tf.constant([1, 2, 3]),
+        tf.ones([3]),
+    )
+    x = tf.ones([3, 7, 10])
+    fast = [cross_entropy(logits, target, weight), RowNoise(0, 1, 2).drop(x, 0.3, "a"), matmul_transposed(x, x)]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "another")
+    plain = [cross_entropy(logits, target, weight), RowNoise(0, 1, 2).drop(x, 0.3, "a"), matmul_transposed(x, x)]
+    assert island(math.sqrt) is math.sqrt
+    for one, other in zip(fast, plain, strict=True):
+        assert np.allclose(np.asarray(one), np.asarray(other), rtol=1e-6)

@@ -1,0 +1,63 @@
+"""Sinusoids and relative scores, against the formulas written out."""
+
+import math
+
+import numpy as np
+import pytest
+from keras import ops
+
+from zoo.network.positions import (
+    distances,
+    halved_sinusoid,
+    interleaved_sinusoid,
+    relative_gather,
+    relative_shift,
+)
+
+B, H, D = 3, 2, 10
+noise = np.random.Generator(np.random.Philox(1))
+
+
+def test_interleaved_sinusoid() -> None:
+    got = np.asarray(interleaved_sinusoid(np.array([[0, 3], [5, 1]]), D))
+    assert got.shape == (2, 2, D)
+    for (b, t), place in np.ndenumerate([[0, 3], [5, 1]]):
+        for i in range(D // 2):
+            angle = place / 10000 ** (2 * i / D)
+            assert got[b, t, 2 * i : 2 * i + 2] == pytest.approx([math.sin(angle), math.cos(angle)], abs=1e-6)
+
+
+def test_halved_sinusoid_is_the_same_numbers_in_another_order() -> None:
+    places = np.arange(-4, 5)
+    halved, pairs = np.asarray(halved_sinusoid(places, D)), np.asarray(interleaved_sinusoid(places, D))
+    assert np.array_equal(halved, np.concatenate([pairs[:, 0::2], pairs[:, 1::2]], axis=1))
+
+
+def test_an_odd_width_has_one_more_sine() -> None:
+    assert halved_sinusoid(np.arange(4), 7).shape == interleaved_sinusoid(np.arange(4), 7).shape == (4, 7)
+
+
+def by_distance(queries: int, keys: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores by distance, and the same by key, with a loop: the queries are the last of the keys' places."""
+    score = noise.standard_normal((B, H, queries, queries + keys)).astype(np.float32)
+    column = {int(distance): n for n, distance in enumerate(np.asarray(distances(queries, keys)))}
+    expected = np.empty((B, H, queries, keys), np.float32)
+    for i in range(queries):
+        for j in range(keys):
+            expected[:, :, i, j] = score[:, :, i, column[keys - queries + i - j]]
+    return score, expected
+
+
+@pytest.mark.parametrize("queries, keys", [(7, 7), (5, 11), (1, 1), (1, 4)])
+def test_relative_shift(queries: int, keys: int) -> None:
+    score, expected = by_distance(queries, keys)
+    assert np.array_equal(np.asarray(relative_shift(ops.convert_to_tensor(score), keys)), expected)
+
+
+@pytest.mark.parametrize("queries, keys", [(7, 7), (5, 11)])
+def test_relative_gather_takes_the_rows_that_the_shift_would(queries: int, keys: int) -> None:
+    score, expected = by_distance(queries, keys)
+    at = np.stack([noise.permutation(queries)[:3] for _ in range(B)]).astype(np.int32)
+    rows = np.take_along_axis(score, at[:, None, :, None], axis=2)
+    got = relative_gather(ops.convert_to_tensor(rows), ops.convert_to_tensor(at), queries, keys)
+    assert np.array_equal(np.asarray(got), np.take_along_axis(expected, at[:, None, :, None], axis=2))
