@@ -320,9 +320,9 @@ def test_a_fault_of_the_zoo_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("base", ["gpt2-small", "bert-nano"])
 def test_new_writes_a_recipe_that_is_its_base(told: Any, tmp_path: Path, base: str) -> None:
-    out, _ = told("new", "my-own", "--from", base, "--out", str(tmp_path / "deep" / "folder"))
+    out, err = told("new", "my-own", "--from", base, "--out", str(tmp_path / "deep" / "folder"))
     file = tmp_path / "deep" / "folder" / "my-own.yaml"
-    assert out == f"{file}\n"
+    assert (out, err) == (f"{file}\n", f"edit it, then: zoo pretrain {file}\n")
     made, begun = registry.recipe(file), registry.recipe(base)
     assert made.expect is None
     assert made == begun.model_copy(update={"name": "my-own", "expect": None})

@@ -33,6 +33,12 @@ def test_the_causal_matrix() -> None:
     ]
 
 
+def test_a_row_is_not_longer_than_the_recipe_s() -> None:
+    short = recipe("gpt2-nano", model={"context": 4}, train={"tokens_per_update": 4})
+    (panel,) = panels(short)
+    assert panel.see.shape == (4, 4)
+
+
 def test_the_masked_matrix_of_a_pair() -> None:
     (panel,) = panels(recipe("bert-base"), 10)
     assert grid(panel) == ["x" * 10] * 10

@@ -293,7 +293,9 @@ def new(
     """
     from zoo.report.draft import write_draft
 
-    print(write_draft(name, base, out))
+    file = write_draft(name, base, out)
+    print(file)
+    say(f"edit it, then: zoo pretrain {file}")
 
 
 @app.command()

@@ -33,7 +33,7 @@ class Panel(NamedTuple):
 
 def panels(recipe: Recipe, row_tokens: int = ROW_TOKENS) -> list[Panel]:
     """The matrices of one made-up row: one for every stream the objective reads, and for what looks at it."""
-    made = toy(recipe, row_tokens)
+    made = toy(recipe, min(row_tokens, recipe.row_tokens))
     stream, source = made.batch.stream, made.batch.source
     name, scored = recipe.objective["name"], _scored(made)
     if made.objective.blind:
@@ -55,7 +55,7 @@ def panels(recipe: Recipe, row_tokens: int = ROW_TOKENS) -> list[Panel]:
 
 def overview(recipe: Recipe, row_tokens: int = ROW_TOKENS) -> Panel:
     """The stack's matrix alone; where a query stream predicts, what it does not see is a lighter shade of the same."""
-    made = toy(recipe, row_tokens)
+    made = toy(recipe, min(row_tokens, recipe.row_tokens))
     stream = made.batch.stream
     panel = _panel(recipe.objective["name"], made, stream, stream, _scored(made))
     if made.objective.blind:
