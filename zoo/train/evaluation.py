@@ -41,8 +41,6 @@ def evaluate(
 
 def describe(found: dict[str, Any]) -> str:
     """The losses in words."""
-    named = {key: value for key, value in found.items() if key != "loss"}
-    shown = (
-        found if len(named) > 1 else {"loss": found["loss"]} | {k: v for k, v in named.items() if k == "bits_per_byte"}
-    )
+    tasks = found.keys() - {"loss", "bits_per_byte"}
+    shown = found if len(tasks) > 1 else {key: value for key, value in found.items() if key not in tasks}
     return ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in shown.items())

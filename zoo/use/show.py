@@ -10,7 +10,7 @@ from zoo.noise import Noise
 from zoo.use.generate import generate
 from zoo.use.loaded import Loaded
 
-PROMPT_TOKENS, SHOWN_TOKENS = 24, 96
+PROMPT_TOKENS, SHOWN_TOKENS = 24, 96  # at most a quarter of the context, and of the row
 
 
 class Guess(NamedTuple):
@@ -24,7 +24,8 @@ class Guess(NamedTuple):
 def sample(model: Loaded, rows: Rows) -> str:
     """Some lines on the first of `rows`: a continuation by a causal model, else its guesses at the hidden places."""
     if model.learner.objective.visibility == "causal":
-        prompt = model.tokenizer.decode(rows.token[0, :PROMPT_TOKENS])
+        tokens = min(PROMPT_TOKENS, model.recipe.model.context // 4)
+        prompt = model.tokenizer.decode(rows.token[0, :tokens])
         return f"{prompt} ...{generate(model, [prompt])[0].removeprefix(prompt)}"
     row = Rows(*(None if field is None else field[:1] for field in rows))
     batch = model.learner.objective.make_batch(Noise(0, 0, 0, 1), row)
