@@ -252,8 +252,13 @@ def batch(
 @app.command()
 def bench(
     name: Name,
-    rows: Annotated[int | None, typer.Option(metavar="B", parser=number(1), help="Rows of an update.")] = None,
-    context: Annotated[int | None, typer.Option(metavar="T", parser=number(1), help="Tokens of a row.")] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(metavar="B", parser=number(1), help="Rows of an update. Default: as suits the machine."),
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(metavar="T", parser=number(1), help="Tokens of a row. Default: the recipe's.")
+    ] = None,
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
