@@ -133,7 +133,7 @@ def write(pieces: Iterator[Piece], name: str, tokenizer: Tokenizer, folder: Path
             tokens, size = tokens + len(part.token), size + part.bytes
             words, unknown = words + part.words, unknown + part.unknown
         files["sentences"].write(np.int64(tokens).tobytes())
-    if not words:
+    if not (words and sentences):
         raise UserError(f"{name}: there is not one word in it")
     cut = _cut(folder, documents, size)
     first = cut[0] if cut else tokens

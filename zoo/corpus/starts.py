@@ -54,6 +54,7 @@ def starts(text: str, opens: Sequence[int] | np.ndarray = (0,)) -> tuple[np.ndar
     kinds = _kinds_of(text)
     solid, letter = (kinds & _SPACE) == 0, (kinds & _LETTER) != 0
     opens = np.asarray(opens, np.int64)
+    opens = opens[opens < len(text)]
     after_letter, after_solid = np.zeros_like(letter), np.zeros_like(solid)
     after_letter[1:], after_solid[1:] = letter[:-1], solid[:-1]
     after_letter[opens], after_solid[opens] = False, False

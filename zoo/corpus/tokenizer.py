@@ -22,14 +22,16 @@ LIBRARY_THREADS = os.environ.get("TOKENIZERS_PARALLELISM")  # what the user chos
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 SLICE = 1 << 14  # characters: the library encodes texts of this length twice as fast as those of a megabyte
-_PLACE_TO_CUT = re.compile(r"(?<=\w)\s(?=\S)")  # no pre-tokenizer joins a word to the white space after it
+# No pre-tokenizer joins a word to the white space after it; some join punctuation to it.
+_PLACES_TO_CUT = (re.compile(r"(?<=\w)\s"), re.compile(r"(?<=\S)\s"))
 
 
 def slices(text: str) -> Iterator[str]:
     """`text` in parts of SLICE characters and more, cut between a word and white space where there is such a place."""
     begin = 0
     while len(text) - begin > 2 * SLICE:
-        found = _PLACE_TO_CUT.search(text, begin + SLICE, begin + 2 * SLICE)
+        places = (place.search(text, begin + SLICE, begin + 2 * SLICE) for place in _PLACES_TO_CUT)
+        found = next(filter(None, places), None)
         end = found.start() if found else begin + 2 * SLICE
         yield text[begin:end]
         begin = end
@@ -117,8 +119,7 @@ class Tokenizer:
         joined, lengths = "".join(texts), np.array([len(text) for text in texts])
         text_begin = np.cumsum(lengths) - lengths
         opens_document = np.ones(len(texts), bool) if opens is None else np.asarray(opens, bool)
-        opened = text_begin[opens_document]
-        flags, solid = starts.starts(before + joined, len(before) + opened[opened < len(joined)])
+        flags, solid = starts.starts(before + joined, len(before) + text_begin[opens_document])
         flags, solid = flags[len(before) :], solid[len(before) :]
 
         data = joined.encode()
@@ -188,15 +189,13 @@ def load(path: str | Path, spec: TokenizerSpec) -> Tokenizer:
     file = _from_hub(place) if place.startswith("hf:") else Path(place)
     file = file / "tokenizer.json" if file.is_dir() else file
     try:
-        text = file.read_text(encoding="utf-8")
-        tokenizers.Tokenizer.from_str(text)
+        tokenizer = Tokenizer(file.read_text(encoding="utf-8"), spec)
     except FileNotFoundError:
         raise UserError(f"tokenizer.file: there is no {str(file)!r}") from None
     except OSError as error:
         raise UserError(f"tokenizer.file: {file} cannot be read ({error.strerror})") from None
     except Exception as error:  # noqa: BLE001 -- the library raises Exception itself for whatever it cannot read
         raise UserError(f"tokenizer.file: {place} is no tokenizer.json ({_line(error)})") from None
-    tokenizer = Tokenizer(text, spec)
     if tokenizer.size > spec.size:
         raise UserError(
             f"the tokenizer {place} has {tokenizer.size:,} ids and the model {spec.size:,} rows for them;"

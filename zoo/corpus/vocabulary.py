@@ -90,7 +90,7 @@ def _unigram(spec: TokenizerSpec, specials: list[str], pieces: Iterable[str]) ->
     inner = Inner(models.Unigram())
     steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD()]
     steps += [normalizers.StripAccents(), *([normalizers.Lowercase()] if spec.lowercase else [])]
-    steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(left=False)]
     inner.normalizer = normalizers.Sequence(steps)
     inner.pre_tokenizer, inner.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
