@@ -102,6 +102,11 @@ def as_text(panel: Panel) -> str:
     return "\n".join(lines)
 
 
+def picture_file(recipe: Recipe) -> Path:
+    """Where a recipe's picture goes unless told."""
+    return Path(f"{recipe.name}-visibility.png")
+
+
 def draw(drawn: Sequence[Panel], file: Path) -> None:
     """Writes the matrices side by side as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
