@@ -57,7 +57,7 @@ def test_how_rows_are_split_changes_nothing() -> None:
 def test_update_and_first_are_tensors_to_a_graph() -> None:
     @tf.function
     def dropped(x: tf.Tensor, update: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-        return RowNoise(0, update, first).drop(x, 0.5, "site")
+        return drop(x, 0.5, RowNoise(0, update, first), "site")
 
     x, count = tf.ones([3, 7, 10]), lambda n: tf.constant(n, tf.int64)
     seen = {(u, f): dropped(x, count(u), count(f)).numpy().tobytes() for u in (0, 1) for f in (0, 3)}
@@ -71,7 +71,7 @@ def test_dropout(rate: float, dtype: str) -> None:
     x = tf.ones([3, 7, 1000], dtype)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = RowNoise(1, 2, 3).drop(x, rate, "site")
+        y = drop(x, rate, RowNoise(1, 2, 3), "site")
     assert y.dtype == dtype
     kept = y.numpy().astype(np.float32) != 0
     n = kept.size
@@ -86,7 +86,7 @@ def test_dropout_draws_are_of_a_kind_only_where_all_keys_are() -> None:
     x = tf.ones([2, 20_000])
 
     def kept(seed: int = 0, update: int = 0, first: int = 0, site: str = "a", under: str = "b") -> np.ndarray:
-        return RowNoise(seed, update, first).under(under).drop(x, 0.5, site).numpy() > 0
+        return drop(x, 0.5, RowNoise(seed, update, first).under(under), site).numpy() > 0
 
     base = kept()
     assert np.array_equal(base, kept())
@@ -175,9 +175,9 @@ def test_the_references_hold_on_every_backend(monkeypatch: pytest.MonkeyPatch) -
         tf.ones([3]),
     )
     x = tf.ones([3, 7, 10])
-    fast = [cross_entropy(logits, target, weight), RowNoise(0, 1, 2).drop(x, 0.3, "a"), matmul_transposed(x, x)]
+    fast = [cross_entropy(logits, target, weight), drop(x, 0.3, RowNoise(0, 1, 2), "a"), matmul_transposed(x, x)]
     monkeypatch.setattr(keras.backend, "backend", lambda: "another")
-    plain = [cross_entropy(logits, target, weight), RowNoise(0, 1, 2).drop(x, 0.3, "a"), matmul_transposed(x, x)]
+    plain = [cross_entropy(logits, target, weight), drop(x, 0.3, RowNoise(0, 1, 2), "a"), matmul_transposed(x, x)]
     assert island(math.sqrt) is math.sqrt
     for one, other in zip(fast, plain, strict=True):
         assert np.allclose(np.asarray(one), np.asarray(other), rtol=1e-6)

@@ -13,8 +13,8 @@ from keras import ops
 def reference_cross_entropy(logits: Any, target: Any, weight: Any) -> Any:
     """What `cross_entropy` computes, in plain operations."""
     logits = ops.cast(logits, "float32")
-    chosen = ops.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
-    return ops.sum(weight * (ops.logsumexp(logits, axis=-1) - chosen))
+    chosen: Any = ops.take_along_axis(logits, target[..., None], axis=-1)
+    return ops.sum(weight * (ops.logsumexp(logits, axis=-1) - chosen[..., 0]))
 
 
 def cross_entropy(logits: Any, target: Any, weight: Any) -> Any:

@@ -82,18 +82,26 @@ class RowNoise:
         """Noise that all rows of the update have in common; the first axis is no axis of rows then."""
         return RowNoise(self.seed, self.update, 0, f"{self.site}shared.")
 
-    def drop(self, x: Any, rate: float, site: str) -> Any:
-        """x with a share of its elements zero and the others scaled up: [B, ...] -> [B, ...] in the same dtype.
+    def thin(self, x: Any, rate: float, site: str) -> tuple[Any, float]:
+        """x with a share of its elements zero, [B, ...] in the same dtype; and the factor that makes up for them.
 
-        The rate is rounded to 1/65536, and the scale is the exact inverse of what is kept.
+        The rate is rounded to 1/65536, and the factor is the exact inverse of what is kept.
         """
         threshold = round(rate * STEPS)
-        rows, size = ops.shape(x)[0], math.prod(x.shape[1:])
-        drawn = words(self.seed, self.update, self.site + site, self.first, rows, size)
-        keep = ops.reshape(drawn >= ops.cast(threshold, "uint16"), ops.shape(x))
-        return ops.where(keep, x * (STEPS / (STEPS - threshold)), ops.zeros((), x.dtype))
+        shape: Any = ops.shape(x)
+        drawn = words(self.seed, self.update, self.site + site, self.first, shape[0], math.prod(x.shape[1:]))
+        keep = ops.reshape(drawn >= ops.cast(threshold, "uint16"), shape)
+        return ops.where(keep, x, ops.zeros((), x.dtype)), STEPS / (STEPS - threshold)
+
+
+def thin(x: Any, rate: float, noise: RowNoise | None, site: str) -> tuple[Any, float]:
+    """Dropout that leaves the scaling to the caller; x itself where there is no noise or no rate."""
+    return (x, 1.0) if noise is None or not rate else noise.thin(x, rate, site)
 
 
 def drop(x: Any, rate: float, noise: RowNoise | None, site: str) -> Any:
-    """Dropout where there is noise and a rate; x itself otherwise."""
-    return x if noise is None or not rate else noise.drop(x, rate, site)
+    """Dropout: [B, ...] -> [B, ...] in the same dtype; x itself where there is no noise or no rate."""
+    kept, scale = thin(x, rate, noise, site)
+    # the factor has no exact value in bfloat16, and a rounded one would shift the mean
+    exact: Any = ops.cast(kept, "float32")
+    return kept if scale == 1 else ops.cast(exact * scale, x.dtype)

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from zoo.kernels.matmul import matmul_transposed
-from zoo.kernels.random import RowNoise, drop
+from zoo.kernels.random import RowNoise, thin
 from zoo.network.layers import Linear, Part, float32, initializer, sizes
 from zoo.network.positions import distances, halved_sinusoid, relative_gather, relative_shift
 
@@ -86,13 +86,13 @@ class Attention(Part):
         """[B, Q, D]. see: True = may attend, None = all; keys: of another stream; other: True = another segment;
         at: the queries' places among the keys, None where query i stands at key i."""
         k_BHKd, v_BHKd, r_HRd = keys or self.keys(x_BQD)
-        scale = 1 / math.sqrt(self.head_width)
-        q_BQD = float32(self.q(x_BQD)) * scale
+        root = math.sqrt(self.head_width)
+        q_BQD = float32(self.q(x_BQD)) / root
 
         def query(bias_Hd: Any) -> Any:
             """What a score of one kind multiplies: the queries, moved by that kind's bias where there is one."""
             bias_D: Any = 0.0 if bias_Hd is None else ops.reshape(bias_Hd, (-1,))
-            return self._heads(self.lowered(q_BQD + bias_D * scale))
+            return self._heads(self.lowered(q_BQD + bias_D / root))
 
         score_BHQK = float32(matmul_transposed(query(self.content_bias), k_BHKd))
         if r_HRd is not None:
@@ -110,10 +110,10 @@ class Attention(Part):
         if see_BQK is not None:
             unseen_BQK: Any = ops.where(see_BQK, 0.0, UNSEEN)
             score_BHQK += unseen_BQK[:, None]
-        weight_BHQK = drop(self.lowered(ops.softmax(score_BHQK)), self.dropout, noise, "weights")
-        mixed_BQHd: Any = ops.transpose(ops.matmul(weight_BHQK, v_BHKd), (0, 2, 1, 3))
+        weight_BHQK, scale = thin(self.lowered(ops.softmax(score_BHQK)), self.dropout, noise, "weights")
+        mixed_BQHd = float32(ops.transpose(ops.matmul(weight_BHQK, v_BHKd), (0, 2, 1, 3))) * scale
         if see_BQK is not None:
-            mixed_BQHd *= self.lowered(ops.any(see_BQK, axis=-1))[:, :, None, None]
+            mixed_BQHd *= float32(ops.any(see_BQK, axis=-1))[:, :, None, None]
         return self.out(ops.reshape(mixed_BQHd, sizes(x_BQD)))
 
     def _heads(self, x: Any) -> Any:

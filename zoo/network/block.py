@@ -115,19 +115,19 @@ class Block(Part):
 
         y = self._before(self.attend_norm, x_BQD)
         y = self.attend(y, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP, noise=under("attend"))
-        x_BQD = self._add(self.attend_norm, x_BQD, drop(y, self.dropout, noise, "attend"))
+        x_BQD = self._add(self.attend_norm, x_BQD, drop(float32(y), self.dropout, noise, "attend"))
         if self.cross is not None and self.cross_norm is not None and source_BKD is not None:
             y = self._before(self.cross_norm, x_BQD)
             y = self.cross(y, see_source_BQK, self.cross.keys(source_BKD), noise=under("cross"))
-            x_BQD = self._add(self.cross_norm, x_BQD, drop(y, self.dropout, noise, "cross"))
+            x_BQD = self._add(self.cross_norm, x_BQD, drop(float32(y), self.dropout, noise, "cross"))
         y = self.inner(self._before(self.inner_norm, x_BQD), noise=under("inner"))
-        return self._add(self.inner_norm, x_BQD, drop(y, self.dropout, noise, "inner"))
+        return self._add(self.inner_norm, x_BQD, drop(float32(y), self.dropout, noise, "inner"))
 
     def _before(self, norm: Norm, x: Any) -> Any:
         return norm(x) if self.pre else x
 
     def _add(self, norm: Norm, x: Any, y: Any) -> Any:
-        total = float32(x) + float32(y)
+        total = float32(x) + y
         return total if self.pre else norm(total)
 
 
@@ -135,13 +135,12 @@ class Block(Part):
 class Encoder(Part):
     """Blocks in a row, and one more norm at the end of a pre-norm stack; settings as in Block."""
 
-    def __init__(self, layers: int, width: int, heads: int, inner: int | None = None, **settings: Any):
-        own = {key: settings.pop(key) for key in ("name", "dtype", "trainable") if key in settings}
-        super().__init__(**own)
-        self.blocks = [Block(width, heads, inner, **settings, dtype=self.dtype_policy) for _ in range(layers)]
+    def __init__(self, layers: int, width: int, heads: int, inner: int | None = None, **kwargs: Any):
+        super().__init__(**{key: kwargs.pop(key) for key in ("name", "dtype", "trainable") if key in kwargs})
+        self.blocks = [Block(width, heads, inner, **kwargs, dtype=self.dtype_policy) for _ in range(layers)]
         self.final_norm = None
-        if settings.get("norm", "pre") == "pre":
-            self.final_norm = Norm(width, epsilon=settings.get("norm_epsilon", 1e-5), dtype=self.dtype_policy)
+        if kwargs.get("norm", "pre") == "pre":
+            self.final_norm = Norm(width, epsilon=kwargs.get("norm_epsilon", 1e-5), dtype=self.dtype_policy)
 
     def call(self, x_BTD: Any, see_BTT: Any = None, *, noise: RowNoise | None = None) -> Any:
         """[B, T, D] float32."""
@@ -154,8 +153,8 @@ class Encoder(Part):
 class Decoder(Encoder):
     """An encoder whose blocks also attend to a source."""
 
-    def __init__(self, layers: int, width: int, heads: int, inner: int | None = None, **settings: Any):
-        super().__init__(layers, width, heads, inner, cross=True, **settings)
+    def __init__(self, layers: int, width: int, heads: int, inner: int | None = None, **kwargs: Any):
+        super().__init__(layers, width, heads, inner, cross=True, **kwargs)
 
     def call(
         self,

@@ -30,6 +30,7 @@ class Part(keras.layers.Layer):
 
     def __init__(self, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
+        self.built = True  # or Keras would run the first call twice, once to find out what to build
 
     def weight(self, shape: tuple[int, ...], init: Any) -> keras.Variable:
         return self.add_weight(shape=shape, initializer=init, dtype="float32", autocast=False)
