@@ -16,6 +16,7 @@ import typer
 import yaml
 
 import zoo
+import zoo.train.bench
 import zoo.train.loop
 from zoo import accounting, cli, doctor, registry
 from zoo.corpus.prepare import prepare
@@ -476,10 +477,21 @@ def test_batch_refuses_text_that_is_not_there(refused: Any, small: str, data: st
     assert repr(data)[1:-1] in refused("batch", small, "--step", "1", "--data", data)
 
 
+@pytest.mark.parametrize(
+    "module", ["train.loop", "train.bench", "use.loaded", "report.batch", "doctor", "kernels.startup"]
+)
+def test_the_backend_is_chosen_before_keras_is_imported(module: str) -> None:
+    """Else a user's KERAS_BACKEND or keras.json would decide."""
+    code = f"import sys, zoo.{module}; sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.slow
 def test_pretrain_from_end_to_end(small: str, text: str, tmp_path: Path) -> None:
     out = str(tmp_path / "run")
-    first = process("pretrain", small, "--data", text, "--out", out, "--stop-at", "1")
+    first = process(
+        *("pretrain", small, "--data", text, "--out", out, "--stop-at", "1"), env={**os.environ, "KERAS_BACKEND": "jax"}
+    )
     assert (first.returncode, first.stdout.splitlines()[0]) == (0, f"run: {out}")
     again = process("pretrain", small, "--data", text, "--out", out)
     assert (again.returncode, again.stdout) == (2, "")
@@ -526,12 +538,25 @@ def test_a_signal_saves_the_run(small: str, text: str, tmp_path: Path, number: i
 @pytest.mark.slow
 def test_bench_prints_numbers_others_read(small: str) -> None:
     keys = {"tokens_per_second", "mfu", "peak_rss_bytes", "update_seconds"}
-    done = process("bench", small, "--rows", "3", "--context", "8", "--json")
+    done = process(
+        "bench", small, "--rows", "3", "--context", "8", "--json", env={**os.environ, "KERAS_BACKEND": "jax"}
+    )
     assert done.returncode == 0
     found = json.loads(done.stdout)
     assert keys <= found.keys()
     assert (found["rows"], found["context"]) == (3, 8)
     assert all(found[key] > 0 for key in keys)
-    lines = dict(line.split(" ", 1) for line in process("bench", small).stdout.splitlines())
-    assert lines.keys() == found.keys()
-    assert all(float(lines[key]) > 0 for key in keys)
+
+
+def test_bench_prints_a_line_a_number(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measured(*arguments: Any) -> dict[str, Any]:
+        asked.append(arguments)
+        return {"tokens_per_second": 1234.5678, "mfu": 0.25, "peak_rss_bytes": 123456789}
+
+    monkeypatch.setattr(zoo.train.bench, "bench", measured)
+    out, _ = told("bench", "gpt2-nano", "--rows", "3", "--set", "model.layers=2")
+    assert out == "tokens_per_second 1235\nmfu 0.25\npeak_rss_bytes 123456789\n"
+    assert asked == [(registry.recipe("gpt2-nano", model={"layers": 2}), 3, None)]
+    assert json.loads(told("bench", "gpt2-nano", "--json")[0]) == measured()

@@ -13,7 +13,6 @@ from zoo.progress import say
 from zoo.schema import Recipe
 from zoo.train.budget import fitting_rows
 from zoo.train.feed import Feed
-from zoo.train.optimizer import Optimizer
 from zoo.train.start import Learner, fitting_precision, nominal_vocab, start_backend
 
 LEAST_SECONDS, LEAST_UPDATES = 10.0, 3  # of measuring, after the first update, which compiles
@@ -58,13 +57,14 @@ def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -
     recipe = recipe.with_changes(train={"tokens_per_update": rows * tokens, "micro_rows": rows})
 
     from zoo.kernels.probe import matmul_speed
+    from zoo.train.optimizer import Optimizer
     from zoo.train.step import Engine, to_device
 
     vocab = nominal_vocab(recipe)
     learner = Learner(recipe, vocab, recipe.train.precision)
     engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights), recipe.train)
     corpus: Any = RandomTokens.drawn(8 * rows * (tokens + 1), len(vocab.special), vocab.used)
-    shape = {"row_tokens": tokens, "extra": learner.objective.extra_tokens, "rows_per_update": rows}
+    shape: dict[str, Any] = {"row_tokens": tokens, "extra": learner.objective.extra_tokens, "rows_per_update": rows}
     feed = Feed(learner.objective, plan(corpus, recipe.data, **shape, special=vocab.special, seed=0), rows, rows, 0)
 
     def run(number: int) -> tuple[float, float]:
