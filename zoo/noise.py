@@ -6,7 +6,7 @@ micro-batches or spread over processes changes no number.
 """
 
 import zlib
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +18,8 @@ def site_code(site: str) -> int:
     return zlib.crc32(site.encode())
 
 
-class Noise(NamedTuple):
+@dataclass(frozen=True)
+class Noise:
     """The noise of rows `first` to `first + count - 1` of one update."""
 
     seed: int

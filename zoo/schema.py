@@ -214,11 +214,16 @@ def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     result = dict(below)
     for key, value in above.items():
         under = below.get(key)
-        both = isinstance(value, dict) and isinstance(under, dict) and key != "specials"
-        if both and key == "objective" and value.get("name", under.get("name")) != under.get("name"):
-            both = False
-        result[key] = merged(under, value) if both else value
+        if isinstance(value, dict) and isinstance(under, dict) and not _replaces(key, under, value):
+            result[key] = merged(under, value)
+        else:
+            result[key] = value
     return result
+
+
+def _replaces(key: str, below: dict[str, Any], above: dict[str, Any]) -> bool:
+    """Whether a section is taken as a whole: special tokens are one list, and settings belong to one objective."""
+    return key == "specials" or (key == "objective" and above.get("name", below.get("name")) != below.get("name"))
 
 
 def checked(kind: type[S], values: dict[str, Any], where: str) -> S:
@@ -234,7 +239,8 @@ def checked(kind: type[S], values: dict[str, Any], where: str) -> S:
         elif first["type"] == "missing":
             problem = f"{'.'.join(path)} is missing"
         elif first["type"] == "value_error":
-            problem = f"{'.'.join(path)}: {first['ctx']['error']}" if path else str(first["ctx"]["error"])
+            said = first["msg"].removeprefix("Value error, ")
+            problem = f"{'.'.join(path)}: {said}" if path else said
         else:
             shown = repr(first["input"])
             shown = shown if len(shown) < 80 else shown[:77] + "..."

@@ -53,7 +53,7 @@ class Display:
     ):
         self.updates = updates
         self.tokens_per_update = tokens_per_update
-        self.tokens = start * tokens_per_update
+        self.tokens = float(start * tokens_per_update)
         self.baselines = baselines
         self.advice = advice  # what to say at a rate in tokens a second, if anything
         self.seconds_per_token: float | None = None
@@ -75,7 +75,7 @@ class Display:
                 self.task = self.bar.add_task("", total=self.updates * self.tokens_per_update, completed=self.tokens)
             yield self
 
-    def micro_batch(self, tokens: int) -> None:
+    def micro_batch(self, tokens: float) -> None:
         """One micro-batch of `tokens` went through; the first, which compiles, does not count for the rate."""
         now = time.monotonic()
         took, self.last_time = (now - self.last_time) / tokens, now
