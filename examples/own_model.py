@@ -29,7 +29,7 @@ def model() -> keras.Model:
     same = ops.zeros_like(token)
     row = Stream(token, doc=same + 1, position=same + np.arange(LENGTH), segment=same, rank=same)
     x = Embedding(DIGITS, WIDTH)(row.token) + Embedding(LENGTH, WIDTH)(row.position)
-    x = Encoder(layers=2, width=WIDTH, heads=4)(x, visible(row, row))
+    x = Encoder(layers=1, width=WIDTH, heads=4)(x, visible(row, row))
     return keras.Model(token, Linear(WIDTH, DIGITS)(x))
 
 
