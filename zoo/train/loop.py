@@ -185,7 +185,7 @@ class Session:
         train, first = self.recipe.train, self.step
         last = train.updates if stop_at is None else min(stop_at, train.updates)
         if first >= last:
-            say(f"{self.folder} has its {last} updates already; nothing is left to do")
+            say(f"{self.folder} has {first} updates already; nothing is left to do")
             return
         self._introduce()
         metrics = Metrics(self.folder)
