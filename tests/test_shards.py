@@ -127,7 +127,7 @@ def test_a_source_of_its_own_for_validation(tmp_path: Path) -> None:
 def test_exact_duplicates_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus = corpus_of([*["The same. " * 10] * 3, "The same. ", "Another. ", "Another. "], tmp_path)
     assert corpus.facts["duplicates"] == 3
-    assert "6 documents (3 of them exact duplicates)" in capsys.readouterr().err
+    assert "documents 6, exact duplicates 3" in capsys.readouterr().err
 
 
 def test_facts_are_told_each_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +159,7 @@ def test_parallel_is_serial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kin
     texts = [text for text in many_texts() if text.strip()]
     whole = corpus_of(texts, tmp_path, spec)
     monkeypatch.setattr(tokenizer_module, "SLICE", 60)
-    monkeypatch.setattr(encoding, "BATCH", 300)
+    monkeypatch.setattr(encoding, "BUNDLE", 300)
     for threads in (1, 4):
         monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
         shutil.rmtree(tmp_path / "tokens")
@@ -190,7 +190,7 @@ def test_documents_without_tokens_are_none(tmp_path: Path) -> None:
 
 def test_a_document_that_begins_with_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_module, "SLICE", 50)
-    monkeypatch.setattr(encoding, "BATCH", 50)
+    monkeypatch.setattr(encoding, "BUNDLE", 50)
     spec = TokenizerSpec.model_validate({"kind": "wordpiece", "size": 100})
     corpus = corpus_of(["One. Two three.", "\u200b" * 300 + " lower. Upper again."], tmp_path, spec)
     check(corpus.train)
@@ -286,7 +286,7 @@ from zoo.corpus.prepare import prepare
 from zoo.corpus.sources import Source
 from zoo.schema import Data, TokenizerSpec
 
-encoding.BATCH = 100
+encoding.BUNDLE = 100
 def read(tally):
     for number in range(40):
         yield f"Document {number}. " + sys.argv[2], True

@@ -360,6 +360,19 @@ def test_a_name_no_model_can_have_is_refused() -> None:
         load("hf:no such name", spec_of("bytes_bpe"))
 
 
+def test_a_name_on_the_hub_is_first_looked_for_in_its_cache(tokenizers: dict[str, Tokenizer]) -> None:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    kept = Path(HF_HUB_CACHE) / "models--some--one"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("c0ffee")
+    (kept / "snapshots" / "c0ffee").mkdir(parents=True)
+    (kept / "snapshots" / "c0ffee" / "tokenizer.json").write_text(tokenizers["bytes"].json(), encoding="utf-8")
+    assert load("hf:some/one", spec_of("bytes")).json() == tokenizers["bytes"].json()
+    with pytest.raises(UserError, match=r"hf:some/other: .*cannot be reached"):
+        load("hf:some/other", spec_of("bytes"))
+
+
 def test_the_sample_is_even_and_bounded() -> None:
     pieces = [f"{number:06d} " * 3000 for number in range(400)]  # 8.4 MB
     chosen = sample(pieces, 1e6)

@@ -1,6 +1,6 @@
-"""Text into a folder of tokens: batches of it encoded by several threads at once, written in order.
+"""Text into a folder of tokens: bundles of it encoded by several threads at once, written in order.
 
-Not more than a few batches are in memory, whatever the size of the corpus or of a document.
+Not more than a few bundles are in memory, whatever the size of the corpus or of a document.
 """
 
 import hashlib
@@ -25,15 +25,15 @@ from zoo.errors import UserError
 
 RULE = 1  # words, sentences, where long texts are cut: another number is another cache for the same text
 
-BATCH = 1 << 18  # characters that one thread encodes at a time: some 25 MB of its memory
-BATCH_TEXTS = 1 << 13
+BUNDLE = 1 << 18  # characters that one thread encodes at a time: some 25 MB of its memory
+BUNDLE_TEXTS = 1 << 13
 MARK_WORDS = 64  # words between the places where a text without sentences may be cut
 FEW_DOCUMENTS = 20  # below this the validation split is cut inside a document
 CHUNK = 1 << 22  # tokens that are counted at a time
 
 
-class Batch(NamedTuple):
-    """Consecutive texts of about BATCH characters; `before` is what stands before them in the same document."""
+class Bundle(NamedTuple):
+    """Consecutive texts of about BUNDLE characters; `before` is what stands before them in the same document."""
 
     texts: list[str]
     opens: list[bool]  # a document starts with it
@@ -41,9 +41,9 @@ class Batch(NamedTuple):
     before: str
 
 
-def _batches(pieces: Iterator[Piece], hashes: "array[int]") -> Iterator[Batch]:
-    """The texts in batches; the 64-bit hash of each document is added to `hashes`."""
-    batch, length = Batch([], [], [], ""), 0
+def _bundles(pieces: Iterator[Piece], hashes: "array[int]") -> Iterator[Bundle]:
+    """The texts in bundles; the 64-bit hash of each document is added to `hashes`."""
+    bundle, length = Bundle([], [], [], ""), 0
     digest = hashlib.blake2b(digest_size=8)
     for piece, following in pairwise(chain(pieces, [Piece("", True)])):
         digest.update(piece.text.encode())
@@ -52,37 +52,37 @@ def _batches(pieces: Iterator[Piece], hashes: "array[int]") -> Iterator[Batch]:
             digest = hashlib.blake2b(digest_size=8)
         opens, parts = piece.starts_document, list(slices(piece.text))
         for number, text in enumerate(parts, 1):
-            batch.texts.append(text)
-            batch.opens.append(opens)
-            batch.ends.append(following.starts_document and number == len(parts))
+            bundle.texts.append(text)
+            bundle.opens.append(opens)
+            bundle.ends.append(following.starts_document and number == len(parts))
             opens, length = False, length + len(text)
-            if length >= BATCH or len(batch.texts) == BATCH_TEXTS:
-                yield batch
-                before = "" if batch.ends[-1] else "".join(batch.texts[-2:])[-CONTEXT:]
-                batch, length = Batch([], [], [], before), 0
-    if batch.texts:
-        yield batch
+            if length >= BUNDLE or len(bundle.texts) == BUNDLE_TEXTS:
+                yield bundle
+                before = "" if bundle.ends[-1] else "".join(bundle.texts[-2:])[-CONTEXT:]
+                bundle, length = Bundle([], [], [], before), 0
+    if bundle.texts:
+        yield bundle
 
 
 class Part(NamedTuple):
-    """A batch as tokens, with `eod` after each document."""
+    """A bundle as tokens, with `eod` after each document."""
 
     token: np.ndarray  # [n] uint16 or uint32
     flags: np.ndarray  # [n] uint8
     ends: np.ndarray  # [documents that end here] int64, the token after each
     mark_tokens: np.ndarray  # [m] int64, places where a split may be cut: sentences, and a word now and then
-    mark_bytes: np.ndarray  # [m] int64, the byte of the batch where they lie
+    mark_bytes: np.ndarray  # [m] int64, the byte of the bundle where they lie
     bytes: int
     words: int
     unknown: int
 
 
-def _encode(tokenizer: Tokenizer, dtype: str, batch: Batch) -> Part:
-    ids, flags, begin, counts, words, size = tokenizer.encode_pieces(batch.texts, batch.opens, batch.before)
+def _encode(tokenizer: Tokenizer, dtype: str, bundle: Bundle) -> Part:
+    ids, flags, begin, counts, words, size = tokenizer.encode_pieces(bundle.texts, bundle.opens, bundle.before)
     unknown = np.count_nonzero(ids == tokenizer.special["unk"]) if "unk" in tokenizer.special else 0
     word_starts = np.flatnonzero(flags & WORD_START)
     marks = np.union1d(np.flatnonzero(flags & SENTENCE_START), word_starts[::MARK_WORDS])
-    mark_bytes, ends = begin[marks], np.cumsum(counts)[batch.ends]
+    mark_bytes, ends = begin[marks], np.cumsum(counts)[bundle.ends]
     if "eod" in tokenizer.special:
         marks += np.searchsorted(ends, marks, side="right")
         ids, flags = np.insert(ids, ends, tokenizer.special["eod"]), np.insert(flags, ends, 0)
@@ -90,11 +90,11 @@ def _encode(tokenizer: Tokenizer, dtype: str, batch: Batch) -> Part:
     return Part(ids.astype(dtype), flags, ends, marks, mark_bytes, size, words, int(unknown))
 
 
-def _in_order(tokenizer: Tokenizer, dtype: str, batches: Iterator[Batch], threads: int) -> Iterator[Part]:
+def _in_order(tokenizer: Tokenizer, dtype: str, bundles: Iterator[Bundle], threads: int) -> Iterator[Part]:
     pool, running = ThreadPoolExecutor(threads), deque[Future[Part]]()
     try:
-        for batch in batches:
-            running.append(pool.submit(_encode, tokenizer, dtype, batch))
+        for bundle in bundles:
+            running.append(pool.submit(_encode, tokenizer, dtype, bundle))
             if len(running) > threads + 1:
                 yield running.popleft().result()
         while running:
@@ -116,7 +116,7 @@ def write(pieces: Iterator[Piece], name: str, tokenizer: Tokenizer, folder: Path
         names = ("token", "flags", "documents", "sentences", "mark_tokens", "mark_bytes")
         files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in names}
         files["documents"].write(np.int64(0).tobytes())
-        for part in _in_order(tokenizer, dtype, _batches(pieces, hashes), threads):
+        for part in _in_order(tokenizer, dtype, _bundles(pieces, hashes), threads):
             if tokens == opened and len(part.flags):
                 part.flags[0] |= SENTENCE_START  # a document whose first texts gave no token
             ends = part.ends + tokens

@@ -81,9 +81,9 @@ def _facts(meta: dict[str, Any], tokenizer: Tokenizer, spec: TokenizerSpec) -> d
 def _tell(name: str, corpus: Corpus, spec: TokenizerSpec) -> None:
     facts, train, valid = corpus.facts, corpus.train, corpus.valid
     say(
-        f"{name}: {facts['documents']:,} documents ({facts['duplicates']:,} of them exact duplicates),"
-        f" {amount(facts['bytes'])}B, {facts['tokens']:,} tokens: {len(train.token):,} to train on,"
-        f" {len(valid.token):,} for validation"
+        f"{name}: {amount(facts['bytes'])}B, {facts['tokens']:,} tokens ({len(train.token):,} to train on,"
+        f" {len(valid.token):,} for validation); documents {facts['documents']:,}, exact duplicates"
+        f" {facts['duplicates']:,}"
     )
     unused = f"; {facts['unused_ids']:,} of {spec.size:,} rows stay unused" if facts["unused_ids"] else ""
     say(

@@ -87,6 +87,7 @@ def _mapped(file: Path, dtype: str) -> np.ndarray:
 
 def _cut(offsets: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
     """Offsets that end at `at`, and those from there on, counted from there; what lies across it is in both."""
-    before = int(np.searchsorted(offsets, at))
-    after = before + int(offsets[before] == at)
-    return np.append(offsets[:before], at), np.append(np.int64(0), offsets[after:] - at)
+    first = int(np.searchsorted(offsets, at))
+    if offsets[first] == at:
+        return offsets[: first + 1], offsets[first:] - at
+    return np.append(offsets[:first], at), np.append(0, offsets[first:] - at)

@@ -223,7 +223,7 @@ def _from_hub(place: str) -> Path:
         raise UserError(f"{place}: this model is gated; ask for access on its page and set HF_TOKEN") from None
     except errors.RepositoryNotFoundError:
         raise UserError(f"{place}: the Hub has no model {name!r}, or not for you (HF_TOKEN)") from None
-    except errors.EntryNotFoundError:
+    except errors.RemoteEntryNotFoundError:
         raise UserError(f"{place}: this model has no tokenizer.json") from None
     except (http_error(), OSError) as error:
         raise UserError(f"{place}: the Hugging Face Hub cannot be reached ({_line(error)})") from None
