@@ -62,7 +62,9 @@ def choose_folder(recipe: Recipe, out: str | Path | None, resume: bool) -> Path:
         raise UserError(f"--out {str(folder)!r} is a file; it must be a folder, or not exist yet")
     if (folder / RECIPE).is_file() and not resume:
         raise UserError(f"{str(folder)!r} already holds a run; --resume continues it, another --out starts a new one")
-    if folder.is_dir() and not (folder / RECIPE).exists() and any(p.name != ".lock" for p in folder.iterdir()):
+    # The recipe is written last: a start that was killed before it may have left the others.
+    beginnings = {".lock", TOKENIZER, ENVIRONMENT}
+    if folder.is_dir() and not (folder / RECIPE).exists() and {p.name for p in folder.iterdir()} - beginnings:
         raise UserError(f"--out {str(folder)!r} holds files that are not a run's; give a new or an empty folder")
     return folder
 
