@@ -95,7 +95,7 @@ class Block(Part):
         self.inner = FeedForward(width, inner or 4 * width, activation=activation, dropout=inner_dropout, **drawn)
 
     def keys(self, x_BKD: Any, table_RD: Any = None) -> Keys:
-        """What this block's queries find in the stream x, before the block has changed it."""
+        """What the queries of other streams find in the stream x, before the block has changed it."""
         return self.attend.keys(self._before(self.attend_norm, x_BKD), table_RD)
 
     def call(
@@ -106,14 +106,16 @@ class Block(Part):
         *,
         source_BKD: Any = None,
         see_source_BQK: Any = None,
+        table_RD: Any = None,
         other_BQK: Any = None,
         at_BP: Any = None,
         noise: RowNoise | None = None,
     ) -> Any:
-        """[B, Q, D] float32; see, keys, other and at as in Attention; source: what cross-attention reads."""
+        """[B, Q, D] float32; see, keys, table, other and at as in Attention; source: what cross-attention reads."""
         under = noise.under if noise is not None else lambda name: None
 
         y = self._before(self.attend_norm, x_BQD)
+        keys = keys or self.attend.keys(y, table_RD)
         y = self.attend(y, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP, noise=under("attend"))
         x_BQD = self._add(self.attend_norm, x_BQD, drop(float32(y), self.dropout, noise, "attend"))
         if self.cross is not None and self.cross_norm is not None and source_BKD is not None:

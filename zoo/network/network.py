@@ -64,7 +64,7 @@ class Network(Part):
         table_RD = self._distances(stream, noise)
         for index, block in enumerate(self.blocks):
             under = noise and noise.under(f"blocks.{index}")
-            x_BTD = block(x_BTD, see_BTT, block.keys(x_BTD, table_RD), other_BQK=other_BTT, noise=under)
+            x_BTD = block(x_BTD, see_BTT, table_RD=table_RD, other_BQK=other_BTT, noise=under)
         return self._finish(x_BTD, noise)
 
     def read_blind(self, stream: Stream, at_BP: Any, blank_D: Any, noise: RowNoise | None = None) -> Any:
