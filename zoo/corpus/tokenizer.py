@@ -1,7 +1,6 @@
 """Text to token ids and back: any tokenizer of the library `tokenizers`, with the starts of words and sentences."""
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -15,11 +14,6 @@ from tokenizers import Regex, pre_tokenizers
 from zoo.corpus import starts
 from zoo.errors import UserError
 from zoo.schema import TokenizerSpec
-
-# Threads of our own encode (encoding.py), so the library's would be a second pool of them; and with this unset it warns
-# in every process that is forked after its threads have run.
-LIBRARY_THREADS = os.environ.get("TOKENIZERS_PARALLELISM")  # what the user chose
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 SLICE = 1 << 14  # characters: the library encodes texts of this length twice as fast as those of a megabyte
 # No pre-tokenizer joins a word to the white space after it; some join punctuation to it.

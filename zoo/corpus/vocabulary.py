@@ -1,13 +1,12 @@
 """A tokenizer learnt from a corpus: an even sample of its text, and the five kinds."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Inner
 
-from zoo.corpus.tokenizer import LIBRARY_THREADS, SLICE, Tokenizer, byte_characters, slices
+from zoo.corpus.tokenizer import SLICE, Tokenizer, byte_characters, slices
 from zoo.errors import UserError
 from zoo.schema import TokenizerSpec
 
@@ -125,7 +124,6 @@ _KINDS: dict[str, Callable[[TokenizerSpec, list[str], Iterable[str]], Inner]] = 
 
 def _learn(inner: Inner, trainer: trainers.Trainer, spec: TokenizerSpec, pieces: Iterable[str]) -> None:
     texts = sample(pieces, SAMPLE[spec.kind])
-    os.environ["TOKENIZERS_PARALLELISM"] = LIBRARY_THREADS or "true"
     try:
         inner.train_from_iterator(texts, trainer)
     except Exception as error:  # the library raises nothing narrower
@@ -136,8 +134,6 @@ def _learn(inner: Inner, trainer: trainers.Trainer, spec: TokenizerSpec, pieces:
             f"tokenizer.size {spec.size} is too small: a unigram vocabulary has a row for each of the {characters:,}"
             " characters of the corpus; tokenizer.kind bytes_bpe needs only 256"
         ) from None
-    finally:
-        os.environ["TOKENIZERS_PARALLELISM"] = LIBRARY_THREADS or "false"
 
 
 def sample(pieces: Iterable[str], budget: float) -> list[str]:
