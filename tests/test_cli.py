@@ -294,8 +294,8 @@ def test_pretrain_hands_on_every_option(told: Any, trainer: list[dict[str, Any]]
     [
         (RunFailed("the loss is not\nfinite"), 1, "zoo: the loss is not finite\n"),
         (UserError("no such text"), 2, "zoo: no such text\n"),
-        (Interrupted(signal.SIGTERM), 143, ""),
-        (Interrupted(signal.SIGINT), 130, ""),
+        (Interrupted(signal.SIGTERM), 143, "zoo: interrupted\n"),
+        (Interrupted(signal.SIGINT, "saved"), 130, "zoo: saved\n"),
         (KeyboardInterrupt(), 130, "zoo: interrupted\n"),
     ],
 )

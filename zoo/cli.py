@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run failed, 2 the user's input, 128 + n after signal n
 import os
 import signal
 import sys
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -38,7 +39,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # A token that the terminal cannot show must not end a command.
         stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a command as Ctrl-C does: what is half done is taken away."""
+    raise Interrupted(number)
 
 
 def run(arguments: list[str]) -> int:
@@ -56,7 +63,7 @@ def run(arguments: list[str]) -> int:
     except RunFailed as error:
         return _end(1, str(error))
     except Interrupted as error:
-        return 128 + error.signal
+        return _end(128 + error.signal, str(error))
     except KeyboardInterrupt:
         return _end(128 + signal.SIGINT, "interrupted")
     except BrokenPipeError:

@@ -12,11 +12,14 @@ class RunFailed(Exception):
     """The run itself failed (a non-finite loss, a last save that was impossible); exit code 1."""
 
 
-class Interrupted(Exception):
-    """A signal ended the run after all was saved; exit code 128 + signal."""
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the work, and all that was done is saved; exit code 128 + signal.
 
-    def __init__(self, signal: int):
-        super().__init__(f"interrupted by signal {signal}")
+    A KeyboardInterrupt, so that no `except Exception` on its way takes it for a fault.
+    """
+
+    def __init__(self, signal: int, message: str = "interrupted"):
+        super().__init__(message)
         self.signal = signal
 
 

@@ -12,10 +12,13 @@ def start() -> None:
 
     TF_CPP_MIN_LOG_LEVEL 0 or 1 asks for all it says.
     """
-    with nullcontext() if os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1") else _stderr_held():
+    talks = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
+    with nullcontext() if talks else _stderr_held():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+    if not talks:
+        tf.get_logger().setLevel("ERROR")  # it warns of every second shape and run in a process
 
 
 @contextmanager
@@ -27,7 +30,7 @@ def _stderr_held() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(original, held.read())
             raise

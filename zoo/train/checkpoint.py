@@ -18,6 +18,8 @@ from zoo.errors import UserError
 from zoo.progress import say
 
 MANIFEST = "MANIFEST.json"
+ALWAYS = ("model.safetensors", "optimizer.safetensors", "state.json")
+PARTIAL = ".partial"  # a checkpoint that is being written
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -29,17 +31,15 @@ def save(
     run: Path, step: int, weights: dict[str, Any], slots: dict[str, Any], state: dict[str, Any], keep: int
 ) -> Path:
     """Writes one checkpoint and drops all but the newest `keep`. OSError when the disk will not have it."""
-    from safetensors.numpy import save_file
-
     final = folder_of(run, step)
     if final.exists() and not damage(final):
         return final
-    temporary = final.parent / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = final.parent / PARTIAL
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     temporary.mkdir(parents=True)
     try:
-        save_file(_arrays(weights), temporary / "model.safetensors")
-        save_file(_arrays(slots), temporary / "optimizer.safetensors")
+        _write(weights, temporary / "model.safetensors")
+        _write(slots, temporary / "optimizer.safetensors")
         (temporary / "state.json").write_text(json.dumps({"step": step, **state}, indent=1, sort_keys=True))
         files = sorted(temporary.iterdir())
         manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
@@ -68,23 +68,29 @@ def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint's files, or None."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text())
-        for name, expected in manifest.items():
-            file = checkpoint / name
+        for name in sorted({*ALWAYS, *manifest}):
+            file, expected = checkpoint / name, manifest[name]
             if file.stat().st_size != expected["bytes"]:
                 return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
             if sha256(file) != expected["sha256"]:
                 return f"{name} does not have the sha256 of its manifest"
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def newest(run: Path) -> Path | None:
-    """The newest undamaged checkpoint of a run; a damaged one is named and passed over."""
-    for checkpoint in whole(run):
+    """The newest undamaged checkpoint of a run, None where there is none yet; a damaged one is named and passed over.
+
+    Raises UserError where all are damaged: what is left of them is not thrown away.
+    """
+    found = whole(run)
+    for checkpoint in found:
         if (wrong := damage(checkpoint)) is None:
             return checkpoint
-        say(f"the checkpoint {checkpoint} is damaged ({wrong}); the one before it is used")
+        say(f"the checkpoint {checkpoint} is damaged ({wrong})")
+    if found:
+        raise UserError(f"all checkpoints of {str(run)!r} are damaged; give another --out to start again")
     return None
 
 
@@ -102,6 +108,8 @@ def load_weights(checkpoint: Path) -> dict[str, np.ndarray]:
 def find(path: Path) -> Path:
     """The checkpoint folder meant by a run's or a checkpoint's folder. UserError where there is none."""
     if (path / "model.safetensors").is_file():
+        if (path / MANIFEST).exists() and (wrong := damage(path)):
+            raise UserError(f"the checkpoint {path} is damaged ({wrong})")
         return path
     if not path.is_dir():
         raise UserError(f"there is no run or checkpoint {str(path)!r}")
@@ -126,8 +134,15 @@ def _read(file: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{file} cannot be read: {error}") from None
 
 
-def _arrays(variables: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(variable.value.numpy()) for name, variable in variables.items()}
+def _write(variables: dict[str, Any], file: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    arrays = {name: np.ascontiguousarray(variable.value.numpy()) for name, variable in variables.items()}
+    try:
+        save_file(arrays, file)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
 
 
 def sha256(file: Path) -> str:

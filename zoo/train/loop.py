@@ -1,11 +1,15 @@
 """Pretraining, from a recipe and a corpus to a run's folder: read this top to bottom."""
 
+import math
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import accounting
 from zoo.corpus.prepare import Corpus, prepare
 from zoo.corpus.rows import plan
 from zoo.corpus.sources import open_source
@@ -62,9 +66,10 @@ def pretrain(
         resumes = (folder / run.RECIPE).is_file()
         given = {"updates": updates, "seed": seed, "minutes": minutes, "init_from": init_from and str(init_from)}
         if resumes:
-            before = run.read_environment(folder)["given"]
-            given = {key: before[key] if value is None else value for key, value in given.items()}
-        recipe = _asked(recipe, given, data)
+            given = run.given_again(folder, given)
+        recipe = run.asked(recipe, given, data)
+        run.check_space(folder, accounting.params(recipe))
+        cache = home()
         source = open_source(recipe.data.corpus if data is None else data, recipe.data)
         if resumes:
             recipe = run.continued(folder, recipe, given, source.fingerprint)
@@ -74,7 +79,7 @@ def pretrain(
         if tokenizer_file is not None:
             spec = spec.model_copy(update={"file": str(tokenizer_file / run.TOKENIZER)})
         valid_source = None if recipe.data.valid is None else open_source(recipe.data.valid, recipe.data)
-        corpus = prepare(source, spec, recipe.data, valid_source=valid_source, home=home())
+        corpus = prepare(source, spec, recipe.data, valid_source=valid_source, home=cache)
         session = Session(recipe, corpus, folder, fitted=resumes)
         if starting is not None:
             session.init_from(starting)
@@ -88,25 +93,14 @@ def pretrain(
         return run.Run(folder, run.read_metrics(folder))
 
 
-def _check_numbers(updates: int | None, stop_at: int | None, minutes: float | None) -> None:
-    for name, value in (("--updates", updates), ("--stop-at", stop_at), ("--minutes", minutes)):
-        if value is not None and not value > 0:
-            raise UserError(f"{name} is {value}; it must be above 0")
+def _check_numbers(updates: Any, stop_at: Any, minutes: Any) -> None:
+    whole = {"--updates": updates, "--stop-at": stop_at}
+    for name, value in {**whole, "--minutes": minutes}.items():
+        kinds, what = (int, "whole number") if name in whole else (int | float, "number")
+        if value is not None and (not isinstance(value, kinds) or not 0 < value < math.inf):
+            raise UserError(f"{name} is {value!r}; it must be a {what} above 0")
     if updates is not None and minutes is not None:
         raise UserError("--updates and --minutes exclude each other: the one sets the updates, the other fits them")
-
-
-def _asked(recipe: Recipe, given: dict[str, Any], data: Any) -> Recipe:
-    """The recipe with what was given beside it."""
-    train = {key: given[key] for key in ("updates", "seed") if given[key] is not None}
-    changes: dict[str, Any] = {"train": train}
-    if isinstance(data, str | Path):
-        text = str(data)
-        # A run must be repeatable from its recipe alone, from any folder.
-        changes["data"] = {"corpus": text if text == "sotu" or text.startswith("hf:") else str(Path(text).absolute())}
-    elif data is not None:
-        changes["data"] = {"corpus": "memory"}
-    return recipe.with_changes(**changes)
 
 
 class Session:
@@ -139,7 +133,7 @@ class Session:
             count = min(count, -(-recipe.train.evaluate_tokens // recipe.row_tokens))
         self.held_out = Feed(objective, held_out, count, micro_rows, EVALUATION_SEED)
         self.step = 0  # updates done
-        run.check_space(folder, self.learner.count_params())
+        self.evaluated = 0  # the newest of them that was evaluated
 
     def init_from(self, starting: Path) -> None:
         """Takes the weights of another run's checkpoint that fit by name and shape, and says which."""
@@ -168,23 +162,23 @@ class Session:
         run.write_recipe(self.folder, self.recipe)
 
     def restore(self) -> None:
-        """Goes on from the newest whole checkpoint, if there is one."""
+        """Goes on from the newest whole checkpoint, or from the start where there is none."""
         found = checkpoint.newest(self.folder)
-        if found is None:
-            return
-        weights, slots, state = checkpoint.load(found)
-        self.learner.set_weights(weights)
-        for name, value in slots.items():
-            self.optimizer.slots[name].assign(value)
-        self.step = state["step"]
-        run.cut_metrics(self.folder, self.step)
-        say(f"resumed from {found}")
+        if found is not None:
+            weights, slots, state = checkpoint.load(found)
+            self.learner.set_weights(weights)
+            for name, value in slots.items():
+                self.optimizer.slots[name].assign(value)
+            self.step = state["step"]
+            say(f"resumed from {found}")
+        kept = run.cut_metrics(self.folder, self.step)
+        self.evaluated = max((line["step"] for line in kept if line["split"] == "valid"), default=0)
 
     def train(self, stop: Stop, stop_at: int | None) -> None:
         """Updates until the schedule ends, `stop_at`, or a signal."""
         train, first = self.recipe.train, self.step
         last = train.updates if stop_at is None else min(stop_at, train.updates)
-        if first >= last:
+        if first >= last and not self._owes_evaluation():
             say(f"{self.folder} has {first} updates already; nothing is left to do")
             return
         self._introduce()
@@ -193,35 +187,40 @@ class Session:
         display = Display(last, first, train.tokens_per_update, self._baselines(), advice)
         saved = time.monotonic()
         try:
-            with display.shown():
-                for update in self.feed.updates(first, last):
+            with display.shown(), suppress(Interrupted):
+                for update in chain(self.feed.updates(first, last), [None]):
+                    if self._owes_evaluation():
+                        metrics.write(self._evaluate(display, stop))
+                        self.evaluated = self.step
+                    if update is None:
+                        break
+                    display.pause()
                     begin = time.monotonic()
                     done = self._run(update, display, stop)
-                    if done is None:
-                        break
                     line = self._line(update, *done, time.monotonic() - begin)
                     metrics.write(line)
                     display.update(line, list(update.weights))
                     self._fail_if_not_finite()
                     self.step = update.number + 1
-                    if self.step == train.updates or (train.evaluate_every and self.step % train.evaluate_every == 0):
-                        metrics.write(self._evaluate(display))
                     on_time = train.checkpoint_every is not None and self.step % train.checkpoint_every == 0
                     if self.step < last and (on_time or time.monotonic() - saved > 60 * train.checkpoint_minutes):
                         self.save(final=False)
                         saved = time.monotonic()
-                    display.pause()
         finally:
             metrics.close()
         self.save(final=True)
+        stop.check(f"saved after update {self.step} of {train.updates}; the same command with --resume continues")
         if self.step == train.updates:
             self._show()
-        if stop.signal is not None:
-            say(f"saved after update {self.step} of {train.updates}; the same command with --resume continues")
-            raise Interrupted(stop.signal)
 
-    def _run(self, update: Update, display: Display, stop: Stop) -> tuple[dict[str, float], float] | None:
-        """One update, micro-batch by micro-batch; None when a signal came before it was whole."""
+    def _owes_evaluation(self) -> bool:
+        """Whether the weights as they are must be evaluated, and were not: a signal may have come between."""
+        train = self.recipe.train
+        due = self.step == train.updates or (train.evaluate_every and self.step % train.evaluate_every == 0)
+        return bool(due) and self.step > self.evaluated
+
+    def _run(self, update: Update, display: Display, stop: Stop) -> tuple[dict[str, float], float]:
+        """One update, micro-batch by micro-batch. Interrupted when a signal came before it was whole."""
         from zoo.train.step import to_device
 
         train, factors = self.recipe.train, update.factors(self.learner.objective.scales)
@@ -230,8 +229,7 @@ class Session:
         sums = dict.fromkeys(factors, 0.0)
         norm = None
         for batch, first in zip(update.batches, update.firsts, strict=True):
-            if stop.signal is not None:
-                return None
+            stop.check()
             if len(update.batches) == 1:
                 totals, norm = self.engine.update(to_device(batch), factors, rate, update.number)
             else:
@@ -256,9 +254,14 @@ class Session:
             "tokens_per_second": tokens / seconds,
         }
 
-    def _evaluate(self, display: Display) -> dict[str, Any]:
-        """The line of metrics.jsonl for the validation split."""
-        found = evaluation.evaluate(self.engine, self.held_out, self.corpus.valid, display.evaluating)
+    def _evaluate(self, display: Display, stop: Stop) -> dict[str, Any]:
+        """The line of metrics.jsonl for the validation split. Interrupted when a signal came before it was whole."""
+
+        def shown(rows: int, of: int) -> None:
+            display.evaluating(rows, of)
+            stop.check()
+
+        found = evaluation.evaluate(self.engine, self.held_out, self.corpus.valid, shown)
         display.tell(f"validation after update {self.step}: {evaluation.describe(found)}")
         return {"step": self.step, "split": "valid", **found}
 

@@ -1,5 +1,6 @@
 """A run's folder: what it holds, who may write to it, and what resuming it allows."""
 
+import errno
 import fcntl
 import json
 import os
@@ -8,15 +9,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from zoo.errors import UserError
-from zoo.registry import read_yaml
+from zoo.errors import RunFailed, UserError
+from zoo.registry import read_sections
 from zoo.schema import Recipe, checked
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 RECIPE, ENVIRONMENT, TOKENIZER = "recipe.yaml", "environment.json", "tokenizer.json"
 METRICS, SAMPLE = "metrics.jsonl", "sample.txt"
+LOCK, PARTIAL = ".lock", ".partial"  # PARTIAL: a file that is being written; it gets its name when it is whole
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors")
 
 
@@ -58,23 +60,32 @@ def choose_folder(recipe: Recipe, out: str | Path | None, resume: bool) -> Path:
                 taken[int(number)] = path
         newest = max(taken, default=0)
         folder = taken[newest] if resume and taken else Path("runs") / f"{recipe.name}-{newest + 1}"
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {str(folder)!r} is a file; it must be a folder, or not exist yet")
-    if (folder / RECIPE).is_file() and not resume:
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return folder
+    except OSError as error:
+        raise UserError(f"--out {str(folder)!r} cannot be a run's folder: {error.strerror}") from None
+    if RECIPE in names and not resume:
         raise UserError(f"{str(folder)!r} already holds a run; --resume continues it, another --out starts a new one")
     # The recipe is written last: a start that was killed before it may have left the others.
-    beginnings = {".lock", TOKENIZER, ENVIRONMENT}
-    if folder.is_dir() and not (folder / RECIPE).exists() and {p.name for p in folder.iterdir()} - beginnings:
+    begun = {LOCK} <= names <= {LOCK, PARTIAL, TOKENIZER, ENVIRONMENT}
+    if names and RECIPE not in names and not begun:
         raise UserError(f"--out {str(folder)!r} holds files that are not a run's; give a new or an empty folder")
     return folder
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes the folder and keeps other processes out of it while the run lasts; an empty one is taken away again."""
+    """Makes the folder and keeps other processes out of it; takes away what was made if nothing was written to it.
+
+    Raises:
+        UserError: it cannot be written, or another process holds it. RunFailed: the disk became full.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = (folder / LOCK).open("w")
     except OSError as error:
         raise UserError(f"--out {str(folder)!r} cannot be written: {error.strerror}") from None
     with lock:
@@ -86,9 +97,16 @@ def locked(folder: Path) -> Iterator[None]:
             ) from None
         try:
             yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise RunFailed(f"{str(folder)!r}: {error.strerror}; with more room --resume continues the run") from None
         finally:
-            if [path.name for path in folder.iterdir()] == [".lock"]:
-                shutil.rmtree(folder)
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                with suppress(OSError):  # one of the parents may hold something else by now
+                    for path in made:
+                        path.rmdir()
 
 
 def check_space(folder: Path, params: int) -> None:
@@ -117,9 +135,9 @@ def read_recipe(folder: Path) -> Recipe:
     file = folder / RECIPE
     if not file.is_file():
         raise UserError(f"{str(folder)!r} holds no run ({RECIPE} is missing)")
-    text = file.read_text(encoding="utf-8")
-    name = text.partition("\n")[0].removeprefix("# ")
-    return checked(Recipe, {**read_yaml(text, str(file)), "name": name}, str(file))
+    values = read_sections(file)
+    name = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    return checked(Recipe, {**values, "name": name}, str(file))
 
 
 def write_environment(folder: Path, **facts: Any) -> None:
@@ -133,7 +151,11 @@ def write_environment(folder: Path, **facts: Any) -> None:
 
 def read_environment(folder: Path) -> dict[str, Any]:
     """The contents of environment.json."""
-    return json.loads((folder / ENVIRONMENT).read_text())
+    file = folder / ENVIRONMENT
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}); without it this run cannot be continued") from None
 
 
 def differences(stored: dict[str, Any], given: dict[str, Any], prefix: str = "") -> list[str]:
@@ -148,6 +170,27 @@ def differences(stored: dict[str, Any], given: dict[str, Any], prefix: str = "")
     return found
 
 
+def asked(recipe: Recipe, given: dict[str, Any], data: Any) -> Recipe:
+    """The recipe with what was given beside it."""
+    changes: dict[str, Any] = {"train": {key: given[key] for key in ("updates", "seed") if given[key] is not None}}
+    if isinstance(data, str | Path):
+        text = str(data)
+        # A run must be repeatable from its recipe alone, from any folder.
+        changes["data"] = {"corpus": text if text == "sotu" or text.startswith("hf:") else str(Path(text).absolute())}
+    elif data is not None:
+        changes["data"] = {"corpus": "memory"}
+    return recipe.with_changes(**changes)
+
+
+def given_again(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given at the start, under what is given now; how the run began cannot be changed."""
+    before = read_environment(folder)["given"]
+    again = {key: value for key, value in given.items() if value is not None}
+    beginning = {key: again[key] for key in ("minutes", "init_from") if key in again}
+    _refuse(folder, differences({key: before[key] for key in beginning}, beginning))
+    return {**before, **again}
+
+
 def continued(folder: Path, asked: Recipe, given: dict[str, Any], fingerprint: str) -> Recipe:
     """The stored recipe, after a check that what is asked now is what was asked then."""
     stored = read_recipe(folder)
@@ -159,20 +202,29 @@ def continued(folder: Path, asked: Recipe, given: dict[str, Any], fingerprint: s
     for key in ("precision", "micro_rows"):  # settled on the machine that started the run
         if getattr(asked.train, key) in ("auto", None):
             kept[key] = getattr(stored.train, key)
-    if given["minutes"] is not None:
+    if given["minutes"] is not None and given["updates"] is None:
         kept |= {"updates": stored.train.updates, "warmup_updates": stored.train.warmup_updates}
     asked = asked.with_changes(train=kept, data={"corpus": stored.data.corpus})
-    if differing := differences(stored.model_dump(exclude={"name"}), asked.model_dump(exclude={"name"})):
-        raise UserError(f"--resume cannot change the settings of {str(folder)!r}: {', '.join(differing)}")
+    _refuse(folder, differences(stored.model_dump(exclude={"name"}), asked.model_dump(exclude={"name"})))
     return stored
 
 
+def _refuse(folder: Path, differing: list[str]) -> None:
+    if differing:
+        raise UserError(f"--resume cannot change the settings of {str(folder)!r}: {', '.join(differing)}")
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; none where the file does not exist yet."""
-    file = folder / METRICS
-    if not file.exists():
+    """The lines of metrics.jsonl, without one that was cut off when the machine went down."""
+    lines = []
+    try:
+        text = (folder / METRICS).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         return []
-    return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+    for line in text.splitlines():
+        with suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
 
 
 def cut_metrics(folder: Path, step: int) -> list[dict[str, Any]]:
@@ -184,7 +236,7 @@ def cut_metrics(folder: Path, step: int) -> list[dict[str, Any]]:
 
 def _write(file: Path, text: str) -> None:
     """Replaces a file as a whole: readers see the old text or the new one."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(PARTIAL)
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, file)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from zoo.errors import Interrupted
+
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -19,6 +21,11 @@ class Stop:
         """The handler; a second signal of the same kind ends the process at once."""
         self.signal = number
         signal.signal(number, signal.SIG_DFL)
+
+    def check(self, message: str = "interrupted") -> None:
+        """Raises Interrupted if a signal came."""
+        if self.signal is not None:
+            raise Interrupted(self.signal, message)
 
 
 @contextmanager
