@@ -1,27 +1,69 @@
 """Recipes small enough for a test: every shape, objective and schedule stays, every size shrinks."""
 
-from zoo.objective import Vocab
+from zoo.corpus.rows import plan
 from zoo.registry import recipe
 from zoo.schema import Recipe
 from zoo.train.bench import RandomTokens
+from zoo.train.feed import Feed
+from zoo.train.schedule import learning_rate
 from zoo.train.start import nominal_vocab
 
 FAMILIES = ("gpt2-small", "bert-base", "xlnet-base")  # one recipe of every objective, with dropout
 
 
-def shrunk(name: str, **train) -> Recipe:
+STILL = {"dropout": 0.0, "attention_dropout": 0.0, "inner_dropout": 0.0, "final_dropout": 0.0}
+
+
+def shrunk(name: str, model: dict | None = None, **train) -> Recipe:
     """A registered recipe with two layers of width 20, rows of 24 tokens and 8 rows an update."""
     wanted = {"tokens_per_update": 192, "updates": 4, "warmup_updates": 1, "precision": "float32", **train}
     published = recipe(name)
     return published.with_changes(
-        model={"width": 20, "layers": 2, "heads": 2, "inner": 28, "context": 24},
+        model={"width": 20, "layers": 2, "heads": 2, "inner": 28, "context": 24, **(model or {})},
         tokenizer={"size": 101},
         data={"row_tokens": 24},
         train={"evaluate_every": None, "evaluate_tokens": None, "checkpoint_every": None, **wanted},
     )
 
 
-def corpus_for(wanted: Recipe) -> tuple[RandomTokens, Vocab]:
-    """Random tokens and the vocabulary of a recipe."""
-    vocab = nominal_vocab(wanted)
-    return RandomTokens.drawn(4000, len(vocab.special), vocab.used), vocab
+class Bench:
+    """A learner on random tokens, with an engine for micro-batches of some size."""
+
+    def __init__(self, name, micro_rows=8, model=None, **train):
+        from zoo.train.optimizer import Optimizer
+        from zoo.train.start import Learner
+        from zoo.train.step import Engine
+
+        self.recipe = shrunk(name, model, **train)
+        vocab = nominal_vocab(self.recipe)
+        corpus = RandomTokens.drawn(4000, len(vocab.special), vocab.used)
+        self.learner = Learner(self.recipe, vocab, self.recipe.train.precision)
+        self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
+        self.engine = Engine(self.learner, self.optimizer, self.recipe.train)
+        shape = {"row_tokens": 24, "extra": self.learner.objective.extra_tokens, "rows_per_update": 8}
+        rows = plan(corpus, self.recipe.data, **shape, special=vocab.special, seed=0)
+        self.feed = Feed(self.learner.objective, rows, 8, micro_rows, 0)
+        self.start = {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
+
+    def reset(self):
+        """Back to before the first update; what was compiled stays."""
+        self.learner.set_weights(self.start)
+        self.engine.reset()
+        return self
+
+    def sums(self, number):
+        """The totals of one update and its summed gradient, which stays unapplied."""
+        from zoo.train.step import to_device
+
+        update = self.feed.update(number)
+        totals = dict.fromkeys(update.weights, 0.0)
+        for batch, first in zip(update.batches, update.firsts, strict=True):
+            part = self.engine.gradient(to_device(batch), update.factors(self.engine.scales), number, first)
+            totals = {task: totals[task] + float(part[task]) for task in totals}
+        return update.weights, totals, {name: g.numpy() for name, g in self.engine.gradients.items()}
+
+    def train(self, updates):
+        for number in range(updates):
+            self.sums(number)
+            self.engine.apply(learning_rate(self.recipe.train, number), number)
+        return {name: weight.value.numpy() for name, weight in self.learner.weights.items()}

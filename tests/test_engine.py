@@ -4,53 +4,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-from shrunk import FAMILIES, corpus_for, shrunk
+from shrunk import FAMILIES, Bench
 
-from zoo.corpus.rows import plan
-from zoo.train.feed import Feed
 from zoo.train.schedule import learning_rate
-
-
-class Bench:
-    """A learner on random tokens, with an engine for micro-batches of some size."""
-
-    def __init__(self, name, micro_rows, **train):
-        from zoo.train.optimizer import Optimizer
-        from zoo.train.start import Learner
-        from zoo.train.step import Engine
-
-        self.recipe = shrunk(name, **train)
-        corpus, vocab = corpus_for(self.recipe)
-        self.learner = Learner(self.recipe, vocab, self.recipe.train.precision)
-        self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
-        self.engine = Engine(self.learner, self.optimizer, self.recipe.train)
-        shape = {"row_tokens": 24, "extra": self.learner.objective.extra_tokens, "rows_per_update": 8}
-        rows = plan(corpus, self.recipe.data, **shape, special=vocab.special, seed=0)
-        self.feed = Feed(self.learner.objective, rows, 8, micro_rows, 0)
-        self.start = {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
-
-    def reset(self):
-        """Back to before the first update; what was compiled stays."""
-        self.learner.set_weights(self.start)
-        self.engine.reset()
-        return self
-
-    def sums(self, number):
-        """The totals of one update and its summed gradient, which stays unapplied."""
-        from zoo.train.step import to_device
-
-        update = self.feed.update(number)
-        totals = dict.fromkeys(update.weights, 0.0)
-        for batch, first in zip(update.batches, update.firsts, strict=True):
-            part = self.engine.gradient(to_device(batch), update.factors(self.engine.scales), number, first)
-            totals = {task: totals[task] + float(part[task]) for task in totals}
-        return update.weights, totals, {name: g.numpy() for name, g in self.engine.gradients.items()}
-
-    def train(self, updates):
-        for number in range(updates):
-            self.sums(number)
-            self.engine.apply(learning_rate(self.recipe.train, number), number)
-        return {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
 
 
 @cache
