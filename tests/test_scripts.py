@@ -95,7 +95,7 @@ def test_makes_the_environment_once(place: Place) -> None:
     assert place.log.read_text() == "venv\npip constraints.txt .[dev]\n"
     assert place.call("list") == (*place.ready, "")
     status, out, err = place.call("-m", "not slow", script="test")
-    assert (status, out, err) == (0, f"{place.root}|-m|pytest|-m|not slow|", "")
+    assert (status, out, err) == (0, f"{place.root}|-m|pytest|-n|2|-m|not slow|", "")
     assert place.done == ["venv", "pip"]
 
 
