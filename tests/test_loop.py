@@ -63,7 +63,10 @@ def state(run, step):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-@pytest.mark.parametrize("name", ["gpt2-small", "bert-base", "xlnet-base"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2-small", "xlnet-base")]
+
+
+@pytest.mark.parametrize("name", ["bert-base", *SLOW])
 def test_a_run_in_two_parts_equals_a_run_in_one(name, text, tmp_path):
     recipe = small(name)
     one = zoo.pretrain(recipe, text, tmp_path / "one")
@@ -98,6 +101,7 @@ def test_what_a_run_leaves_behind(text, tmp_path, capsys):
     assert "objective.pooler.kernel" in weights
 
 
+@pytest.mark.slow
 def test_every_objective_learns_and_loads(text, tmp_path):
     for name in ("gpt2-small", "bert-base", "xlnet-base"):
         recipe = small(name, learning_rate=1e-2, clip_norm=1.0).with_changes(
@@ -241,6 +245,7 @@ def test_texts_and_data_frames_are_corpora(tmp_path):
     assert one.history[0]["loss"] == two.history[0]["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on(text, tmp_path, number):
     recipe = tmp_path / "endless.yaml"
