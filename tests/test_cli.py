@@ -196,7 +196,7 @@ def test_show_names_the_picture_for_the_recipe(
         ("show gpt2-nano bert-nano", ["bert-nano"]),
         ("show gpt2-nano --png x.png", ["'x.png'", "--visibility"]),
         ("show gpt2-nano --visibility --png /nowhere/x.png", ["'/nowhere/x.png'", "No such file or directory"]),
-        ("show gpt2-nano --set model.heads=7", ["heads 7", "width 192", "nearest that does: 6"]),
+        ("show gpt2-nano --set model.heads=7", ["heads 7", "width 128", "nearest that does: 8"]),
         ("show gpt2-nano --set model.layers", ["--set", "model.layers", "train.updates=100"]),
         ("show gpt2-nano --set model.layer=3", ["'model.layer'", "did you mean 'layers'"]),
         ("show gpt2-nano --set modle.layers=3", ["'modle'", "did you mean 'model'"]),
@@ -383,7 +383,7 @@ def test_a_home_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "file").touch()
     for bad in (tmp_path / "file", tmp_path / "file" / "below"):
         monkeypatch.setenv("ZOO_HOME", str(bad))
-        with pytest.raises(UserError, match=f"^ZOO_HOME {bad} cannot be made .*; set ZOO_HOME to a folder"):
+        with pytest.raises(UserError, match=f"^ZOO_HOME {bad} cannot be written .*; set ZOO_HOME to a folder"):
             home()
 
 

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 the run failed, 2 the user's input, 128 + n after signal n (130 Ctrl-C, 143 SIGTERM).
 """
 
+import errno
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 from zoo import __version__
 from zoo.commands import look, make
 from zoo.errors import Interrupted, RunFailed, UserError, nearest
-from zoo.progress import say
+from zoo.progress import into_nothing, say
 
 
 class _Commands(TyperGroup):
@@ -36,9 +37,11 @@ app = typer.Typer(
 
 def main() -> None:
     """The entry point of `zoo` and of `python -m zoo`."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed before the start (`zoo list >&-`)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 -- for as long as the process lives
         # A token that the terminal cannot show must not end a command.
-        stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(sys.argv[1:]))
 
@@ -67,9 +70,13 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _end(128 + signal.SIGINT, "interrupted")
     except BrokenPipeError:
-        # The reader had enough (`zoo list | head -1`). Python flushes stdout once more at exit: into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        into_nothing(sys.stdout)  # the reader had enough (`zoo list | head -1`); Python flushes once more at exit
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        into_nothing(sys.stdout)
+        return _end(1, f"what was to be printed could not be written: {error.strerror}")
     return code
 
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from zoo.errors import UserError
 
@@ -15,11 +16,9 @@ def home() -> Path:
     folder = Path(os.path.expanduser(chosen)).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()  # rights alone do not tell: the file system may be read-only
     except OSError as error:
-        raise UserError(f"ZOO_HOME {folder} cannot be made ({error.strerror}); {_REMEDY}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"ZOO_HOME {folder} cannot be written; {_REMEDY}")
+        raise UserError(
+            f"ZOO_HOME {folder} cannot be written ({error.strerror}); set ZOO_HOME to a folder that can be"
+        ) from None
     return folder
-
-
-_REMEDY = "set ZOO_HOME to a folder that can be written"

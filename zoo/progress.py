@@ -1,16 +1,28 @@
 """Progress of long work on stderr: a bar on a terminal, plain lines elsewhere. Results never come this way."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 PLAIN_SECONDS = 10.0  # between two plain lines of the same work
 
 
 def say(line: str) -> None:
-    """One line for the person who watches."""
-    print(line, file=sys.stderr, flush=True)
+    """One line for the person who watches. The work goes on where nobody does any more, or their disk is full."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        into_nothing(sys.stderr)
+
+
+def into_nothing(stream: TextIO) -> None:
+    """Whatever is still in this stream of the process, or comes later, is thrown away."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
 
 
 def duration(seconds: float) -> str:

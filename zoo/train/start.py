@@ -29,11 +29,14 @@ def use_backend() -> None:
 
 
 def start_backend() -> None:
-    """Imports TensorFlow on that choice, without the lines it writes before its log level holds."""
+    """Imports TensorFlow on that choice, without the lines it writes before its log level holds; then Keras."""
     use_backend()
     from zoo.kernels.startup import start
 
     start()
+    import keras
+
+    keras.config.set_floatx("float32")  # the user's keras.json may say otherwise
 
 
 @cache
