@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,21 +45,3 @@ def writing(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{folder} cannot be written ({error.strerror}); make room there or set ZOO_HOME to another folder"
         ) from None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is either whole or not there."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
-    flush(temporary)
-    os.replace(temporary, path)
-    flush(path.parent)
-
-
-def flush(path: Path) -> None:
-    """Forces a file, or a folder's list of names, onto the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.corpus.cache import flush
 from zoo.corpus.shards import FORMAT, META
 from zoo.corpus.sources import Piece
 from zoo.corpus.starts import CONTEXT, SENTENCE_START, WORD_START
 from zoo.corpus.tokenizer import Tokenizer, slices
+from zoo.disk import flush
 from zoo.errors import UserError
 
 RULE = 1  # words, sentences, where long texts are cut: another number is another cache for the same text

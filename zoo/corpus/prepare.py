@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.corpus.cache import flush, locked, write_whole, writing
+from zoo.corpus.cache import locked, writing
 from zoo.corpus.encoding import RULE, write
 from zoo.corpus.shards import FORMAT, Store, Tokens, damage
 from zoo.corpus.sources import Piece, Source
 from zoo.corpus.tokenizer import Tokenizer, load
 from zoo.corpus.vocabulary import train
+from zoo.disk import flush, write_whole
 from zoo.errors import UserError
 from zoo.progress import amount, progress, say
 from zoo.schema import Data, TokenizerSpec

@@ -1,7 +1,7 @@
 """Small functions that XLA compiles where TensorFlow would run them operation by operation.
 
-An element-wise chain is then one pass over memory. Only such chains belong here: XLA's matmuls and random numbers on a
-CPU are slower than TensorFlow's own (docs/performance.md).
+An element-wise chain is then one pass over memory. Only such chains belong here: on a CPU, XLA's
+matmuls and random numbers are slower than TensorFlow's own.
 """
 
 from collections.abc import Callable

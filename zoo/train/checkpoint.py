@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.disk import flush
 from zoo.errors import UserError
 from zoo.progress import say
 
@@ -149,12 +150,3 @@ def sha256(file: Path) -> str:
     """The sha256 of a file's bytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Forces a file, or a folder's list of names, onto the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

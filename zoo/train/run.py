@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from zoo.disk import write_whole
 from zoo.errors import RunFailed, UserError
 from zoo.registry import read_sections
 from zoo.schema import Recipe, checked
@@ -115,13 +115,13 @@ def check_space(folder: Path, params: int) -> None:
     if free < needed:
         raise UserError(
             f"a checkpoint needs {needed / 1e6:.0f} MB and {str(folder)!r} has {free / 1e6:.0f} MB free;"
-            " give an --out on another disk"
+            " make room, or give an --out on another disk"
         )
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
     """recipe.yaml: resolved, so that the run can be repeated from it alone."""
-    _write(folder / RECIPE, to_yaml(recipe))
+    write_whole(folder / RECIPE, to_yaml(recipe))
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -146,7 +146,7 @@ def write_environment(folder: Path, **facts: Any) -> None:
 
     versions = {"zoo": __version__, "python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
     known = {"versions": versions, "commit": _commit(), "platform": platform.platform(), "command": sys.argv}
-    _write(folder / ENVIRONMENT, json.dumps({**known, **facts}, indent=1))
+    write_whole(folder / ENVIRONMENT, json.dumps({**known, **facts}, indent=1))
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
@@ -211,7 +211,9 @@ def continued(folder: Path, asked: Recipe, given: dict[str, Any], fingerprint: s
 
 def _refuse(folder: Path, differing: list[str]) -> None:
     if differing:
-        raise UserError(f"--resume cannot change the settings of {str(folder)!r}: {', '.join(differing)}")
+        more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
+        shown = ", ".join(differing[:4])
+        raise UserError(f"--resume cannot change the settings of {str(folder)!r}: {shown}{more}")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -230,15 +232,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 def cut_metrics(folder: Path, step: int) -> list[dict[str, Any]]:
     """Drops the lines after `step`, which the resumed run writes again; returns those kept."""
     kept = [line for line in read_metrics(folder) if line["step"] <= step]
-    _write(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+    write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
     return kept
-
-
-def _write(file: Path, text: str) -> None:
-    """Replaces a file as a whole: readers see the old text or the new one."""
-    temporary = file.with_name(PARTIAL)
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
 
 
 def _commit() -> str | None:
