@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RECIPE, ENVIRONMENT, TOKENIZER = "recipe.yaml", "environment.json", "tokenizer.json"
 METRICS, SAMPLE = "metrics.jsonl", "sample.txt"
-LOCK, PARTIAL = ".lock", ".partial"  # PARTIAL: a file that is being written; it gets its name when it is whole
+LOCK = ".lock"
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors")
 
 
@@ -68,8 +68,8 @@ def choose_folder(recipe: Recipe, out: str | Path | None, resume: bool) -> Path:
         raise UserError(f"--out {str(folder)!r} cannot be a run's folder: {error.strerror}") from None
     if RECIPE in names and not resume:
         raise UserError(f"{str(folder)!r} already holds a run; --resume continues it, another --out starts a new one")
-    # The recipe is written last: a start that was killed before it may have left the others.
-    begun = {LOCK} <= names <= {LOCK, PARTIAL, TOKENIZER, ENVIRONMENT}
+    # The recipe is written last: a start that was killed before it may have left the others, or one half written.
+    begun = LOCK in names and {name for name in names if name[0] != "."} <= {TOKENIZER, ENVIRONMENT}
     if names and RECIPE not in names and not begun:
         raise UserError(f"--out {str(folder)!r} holds files that are not a run's; give a new or an empty folder")
     return folder
