@@ -194,7 +194,7 @@ def test_a_parent_beside_the_file_needs_no_registration(tmp_path: Path) -> None:
         ("extends: frist", ["child.yaml extends 'frist'", "no recipe 'frist'", "did you mean 'first'?"]),
         ("extends: child", ["child.yaml extends itself"]),
         ("extends: second", ["child.yaml extends 'second', which itself extends 'first'", "one level"]),
-        ("extends: other", ["child.yaml extends each other"]),
+        ("extends: other", ["child.yaml extends 'other', which extends it in turn"]),
         ("extends: [first]", ["child.yaml: extends is ['first']", "the name of one recipe"]),
     ],
 )

@@ -111,7 +111,7 @@ def find(name_or_path: str | Path) -> Path:
     if isinstance(name_or_path, Path) or os.sep in text or text.endswith((".yaml", ".yml")):
         file = Path(name_or_path)
         if not file.is_file():
-            near = difflib.get_close_matches(file.name, [f.name for f in file.parent.glob("*.y*ml")])
+            near = difflib.get_close_matches(file.name, [f.name for f in file.parent.glob("*.y*ml") if f.is_file()])
             raise UserError(f"there is no recipe file {text!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return file
     files = recipe_files()
@@ -160,8 +160,8 @@ def _read_parent(file: Path, parent: Any) -> dict[str, Any]:
     values = read_sections(found)
     if "extends" in values:
         above = values["extends"]
-        what = "each other" if above == file.stem else f"{parent!r}, which itself extends {above!r}"
-        raise UserError(f"{file.name} extends {what}; a parent must stand alone (one level)")
+        what = "extends it in turn" if above == file.stem else f"itself extends {above!r}"
+        raise UserError(f"{file.name} extends {parent!r}, which {what}; a parent must stand alone (one level)")
     # What is expected of the parent is not expected of a child with another shape.
     values.pop("expect", None)
     return values

@@ -89,6 +89,12 @@ class TokenizerSpec(Section):
             return {**given, "specials": SPECIALS[given["kind"]]}
         return given
 
+    @model_validator(mode="after")
+    def _apart(self) -> "TokenizerSpec":
+        if len(set(self.specials.values()) - {""}) < len(self.specials):
+            raise ValueError(f"specials is {self.specials}; every role needs a token of its own")
+        return self
+
 
 class Data(Section):
     """Which text, and how it becomes rows."""
@@ -187,6 +193,9 @@ class Recipe(Section):
         kind = objective(self.objective["name"])
         chosen = {key: value for key, value in self.objective.items() if key != "name"}
         kind.check(kind.Settings.model_validate(chosen), self.data)
+        roles = {role for defaults in SPECIALS.values() for role in defaults} | {*kind.specials, *kind.never_target}
+        for role in self.tokenizer.specials.keys() - roles:
+            raise ValueError(f"tokenizer.specials names an unknown role {role!r}{nearest(role, roles)}")
         rows_need = ("cls", "sep") if self.data.rows == "pairs" else ()
         for what, roles in ((f"objective {self.objective['name']}", kind.specials), ("data.rows pairs", rows_need)):
             if missing := [role for role in roles if role not in self.tokenizer.specials]:

@@ -55,15 +55,19 @@ class Loaded:
         rank: np.ndarray | None = None,
     ) -> Stream:
         """What the network reads for these arrays; positions count from every document's start in the row."""
-        token = np.asarray(token, np.int32)
-        if token.ndim != 2 or not token.size:
-            raise UserError(f"token has the shape {token.shape}; it must be [rows, tokens]")
+        token = np.asarray(token)
+        if token.ndim != 2 or not token.size or token.dtype.kind not in "iu":
+            raise UserError(f"token is {token.dtype} {list(token.shape)}; it must be integers [rows, tokens]")
+        for name, given in (("doc", doc), ("segment", segment), ("rank", rank)):
+            if given is not None and np.shape(given) != token.shape:
+                raise UserError(f"{name} has the shape {list(np.shape(given))}; token has {list(token.shape)}")
         if token.shape[1] > self.recipe.model.context:
             raise UserError(f"{token.shape[1]} tokens a row are more than model.context {self.recipe.model.context}")
         if token.min() < 0 or token.max() >= self.recipe.tokenizer.size:
             raise UserError(
                 f"token has ids from {token.min()} to {token.max()}; allowed: 0 to {self.recipe.tokenizer.size - 1}"
             )
+        token = token.astype(np.int32)
         doc = np.ones_like(token) if doc is None else np.asarray(doc, np.int32)
         segment = np.zeros_like(token) if segment is None else np.asarray(segment, np.int32)
         index = np.broadcast_to(np.arange(token.shape[1], dtype=np.int32), token.shape)
@@ -79,14 +83,14 @@ def load(where: str | Path) -> Loaded:
 
     `where` is a path: a Path, or text with a separator or a leading dot. Raises UserError where nothing whole is there.
     """
-    start_backend()
-    if not (isinstance(where, Path) or os.sep in where or where.startswith(".")):
+    if isinstance(where, str) and not (os.sep in where or where.startswith(".")):
         raise UserError(f"there is no registered checkpoint {where!r}; a path has a separator, such as './{where}'")
     found = checkpoint.find(Path(where))
     folder = checkpoint.run_of(found)
     recipe = run.read_recipe(folder)
     spec = recipe.tokenizer.model_copy(update={"file": str(folder / run.TOKENIZER)})
     tokenizer = load_tokenizer(str(folder / run.TOKENIZER), spec)
+    start_backend()
     learner = Learner(recipe, Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special), recipe.train.precision)
     learner.set_weights(checkpoint.load_weights(found))
     return Loaded(recipe, tokenizer, learner)
