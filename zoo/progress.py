@@ -49,7 +49,7 @@ def progress(what: str, total: float | None = None, unit: str = "") -> Iterator[
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[done]}"),
             TimeRemainingColumn(),

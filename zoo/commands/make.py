@@ -30,7 +30,8 @@ def pretrain(
         typer.Option(metavar="M", parser=number(0.1, float), help="Measure, then fit the updates to M minutes."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="S", parser=number(0), help="Of the weights, the rows and all noise.")
+        int | None,
+        typer.Option(metavar="S", parser=number(0, below=2**63), help="Of the weights, the rows and all noise."),
     ] = None,
     settings: Settings = None,
     resume: Annotated[

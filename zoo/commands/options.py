@@ -1,6 +1,5 @@
 """What the options of several commands share: how a recipe is named and changed, how numbers are read."""
 
-import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from zoo import registry
 from zoo.schema import Recipe, merged
 
 
-def number(low: float, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
+def number(low: float, kind: type[int] | type[float] = int, below: float = 2**31) -> Callable[[str], Any]:
     """A parser of option values that names the value it refuses."""
 
     def parse(text: str) -> Any:
@@ -18,9 +17,10 @@ def number(low: float, kind: type[int] | type[float] = int) -> Callable[[str], A
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not low <= value < math.inf:
+        if value is None or not low <= value < below:
             what = "whole number" if kind is int else "number"
-            raise typer.BadParameter(f"{text!r} is not a {what} of {low} or more")
+            limit = f" and below {below:,}" if value is not None and value >= below else ""
+            raise typer.BadParameter(f"{text!r} is not a {what} of {low} or more{limit}")
         return value
 
     return parse

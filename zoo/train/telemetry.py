@@ -70,7 +70,11 @@ class Display:
                 from rich.console import Console
                 from rich.progress import BarColumn, Progress, TextColumn
 
-                columns = (TextColumn("{task.percentage:>4.1f}%"), BarColumn(20), TextColumn("{task.description}"))
+                columns = (
+                    TextColumn("{task.percentage:>4.1f}%"),
+                    BarColumn(20),
+                    TextColumn("{task.description}", markup=False),
+                )
                 self.bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), refresh_per_second=4))
                 self.task = self.bar.add_task("", total=self.updates * self.tokens_per_update, completed=self.tokens)
             yield self

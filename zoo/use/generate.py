@@ -5,6 +5,8 @@ import numpy as np
 from zoo.errors import UserError
 from zoo.use.loaded import Loaded
 
+SHORTEST = 64  # tokens that are read at once
+
 
 def generate(model: Loaded, prompts: list[str], tokens: int = 64, temperature: float = 0.8, seed: int = 0) -> list[str]:
     """Every prompt continued by `tokens` sampled tokens, or up to an end of document.
@@ -29,8 +31,12 @@ def _continued(model: Loaded, prompt: str, tokens: int, temperature: float, draw
     if len(ids) > context:
         raise UserError(f"the prompt has {len(ids)} tokens; {model.recipe.name} reads at most {context}")
     for _ in range(tokens):
-        window = np.array([ids[-context:]], np.int32)
-        scores = model.logits(window, at=np.array([[window.shape[1] - 1]]))[0, 0, : model.tokenizer.size]
+        read = min(len(ids), context)
+        # Padded to few lengths: the kernels are compiled for every one.
+        token = np.zeros((1, min(context, max(SHORTEST, 1 << (read - 1).bit_length()))), np.int32)
+        token[0, :read] = ids[-read:]
+        doc = (np.arange(token.shape[1]) < read).astype(np.int32)[None]
+        scores = model.logits(token, doc, at=np.array([[read - 1]]))[0, 0, : model.tokenizer.size]
         chosen = int(np.argmax(scores if temperature == 0 else scores / temperature + draws.gumbel(size=len(scores))))
         if chosen == end:
             break
