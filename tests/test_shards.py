@@ -109,7 +109,7 @@ def test_without_sentences_the_split_is_at_a_word(tmp_path: Path) -> None:
 
     short = corpus_of(["one two three " * 25], tmp_path)  # 75 words
     assert text_of(corpus, short.valid) == "two three " + "one two three " * 3  # from the 65th word on
-    with pytest.raises(UserError, match=r"texts: no word starts in the last part of it.*set data.valid"):
+    with pytest.raises(UserError, match=r"texts: no word starts in the last part of its .*set data.valid"):
         corpus_of(["acgt" * 5000], tmp_path)
 
 

@@ -60,8 +60,8 @@ def prepare(
             splits = store.split()
         else:
             raise UserError(
-                f"{source.name}: no validation text can be cut off the end of its {store.meta['bytes']:,} bytes, where no"
-                f" word starts; give more text, or set data.valid to a source of its own"
+                f"{source.name}: no word starts in the last part of its {store.meta['bytes']:,} bytes, so no validation"
+                " text can be cut off; give more text, or set data.valid to a source of its own"
             )
     corpus = Corpus(tokenizer, *splits, key, _facts(store.meta, tokenizer, spec))
     _tell(source.name, corpus, spec)
