@@ -272,6 +272,8 @@ class Session:
 
         model = Loaded(self.recipe, self.corpus.tokenizer, self.learner)
         text = sample(model, self.held_out.plan.rows(0, 0, 1))
+        # What a young model writes may steer a terminal.
+        text = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
         (self.folder / run.SAMPLE).write_text(text + "\n", encoding="utf-8")
 
     def save(self, final: bool) -> None:
