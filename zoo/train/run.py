@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -82,11 +83,12 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: it cannot be written, or another process holds it. RunFailed: the disk became full.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK).open("w")
     except OSError as error:
+        _take_away(made)
         raise UserError(f"--out {str(folder)!r} cannot be written: {error.strerror}") from None
     with lock:
         try:
@@ -104,9 +106,14 @@ def locked(folder: Path) -> Iterator[None]:
         finally:
             if [path.name for path in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()
-                with suppress(OSError):  # one of the parents may hold something else by now
-                    for path in made:
-                        path.rmdir()
+                _take_away(made)
+
+
+def _take_away(made: list[Path]) -> None:
+    """Removes folders from the innermost outwards, up to one that holds something by now."""
+    with suppress(OSError):
+        for path in filter(os.path.exists, made):
+            path.rmdir()
 
 
 def check_space(folder: Path, params: int) -> None:
