@@ -202,13 +202,13 @@ def test_too_few_minutes_names_settings_that_would_do(text, tmp_path):
 
 def test_minutes_are_fitted_and_stored(text, tmp_path):
     recipe = small("gpt2-small").with_changes(train={"warmup_updates": 1000})
-    run = zoo.pretrain(recipe, text, tmp_path / "run", minutes=0.1, stop_at=2)
+    run = zoo.pretrain(recipe, text, tmp_path / "run", minutes=2, stop_at=2)
     stored = zoo.recipe(run.folder / "recipe.yaml").train
     assert stored.updates >= 50
     assert stored.warmup_updates <= stored.updates // 10
     fresh = zoo.pretrain(zoo.recipe(run.folder / "recipe.yaml"), text, tmp_path / "fresh", stop_at=2)
     assert without_timings(fresh.history) == without_timings(run.history)  # measuring left no trace
-    again = zoo.pretrain(recipe, text, run.folder, minutes=0.1, resume=True, stop_at=3)
+    again = zoo.pretrain(recipe, text, run.folder, minutes=2, resume=True, stop_at=3)
     assert zoo.recipe(again.folder / "recipe.yaml").train == stored
 
 

@@ -26,7 +26,9 @@ def into_nothing(stream: TextIO) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A time a person can judge at a glance: 42 s, 3.5 min, 7.1 h, 12 days, 3.4 years."""
+    """A time a person can judge at a glance: 0.12 s, 42 s, 3.5 min, 7.1 h, 12 days, 3.4 years."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h"), (6.3e7, 86400, "days")):
         if seconds < limit:
             return f"{seconds / unit:.{0 if unit == 1 else 1}f} {name}"

@@ -1,5 +1,6 @@
 """What fits this machine: rows at once, updates in a given time, and what to change when nothing fits."""
 
+import math
 import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -106,7 +107,7 @@ def fitted(recipe: Recipe, minutes: float, seconds: Seconds) -> dict[str, int]:
 def _would_do(recipe: Recipe, minutes: float, seconds_per_update: float) -> str:
     """Settings with which FEWEST_UPDATES updates fit: a smaller update while one row fits, else more minutes."""
     rows = int(recipe.rows_per_update * minutes * 60 / (1.25 * FEWEST_UPDATES * seconds_per_update))
-    enough = f"--minutes {1.25 * FEWEST_UPDATES * seconds_per_update / 60:.0f}"
+    enough = f"--minutes {math.ceil(1.25 * FEWEST_UPDATES * seconds_per_update / 60)}"
     if rows < 1:
         return f"{enough} would do, or a smaller recipe"
     return f"--set train.tokens_per_update={rows * recipe.row_tokens} would do, or {enough}, or a smaller recipe"
