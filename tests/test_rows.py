@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from zoo.batch import Rows
 from zoo.corpus.pairs import SHORT_RATE, Pairs, fitting
-from zoo.corpus.rows import SENTENCE_START, WORD_START, RowPlan, plan
+from zoo.corpus.rows import RowPlan, plan
+from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.errors import UserError
 from zoo.schema import Data
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.batch import Rows
+from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.errors import UserError
 from zoo.noise import site_code
 from zoo.schema import Data
 
 if TYPE_CHECKING:
     from zoo.corpus.shards import Tokens
-
-WORD_START, SENTENCE_START = 1, 2  # bits of a token's flags
 
 
 def plan(

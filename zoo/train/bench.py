@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo import accounting
-from zoo.corpus.rows import SENTENCE_START, WORD_START, plan
+from zoo.corpus.rows import plan
+from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.progress import say
 from zoo.schema import Recipe
 from zoo.train.budget import fitting_rows
