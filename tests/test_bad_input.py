@@ -18,9 +18,10 @@ import pytest
 from test_checkpoint import Weight
 
 import zoo
-from zoo import cli
+from zoo import cli, disk
 from zoo.errors import Interrupted, RunFailed, UserError
 from zoo.kernels import startup
+from zoo.saved import open_saved
 from zoo.train import checkpoint, loop, run, start
 from zoo.train.signals import CAUGHT
 from zoo.train.telemetry import Display
@@ -134,7 +135,7 @@ def test_a_batch_that_cannot_be(refused: Any, line: str, parts: list[str]) -> No
         ("--data text.txt --out folder", ["--out 'folder' holds files that are not a run's"]),
         ("--data text.txt --out new/" + 300 * "x", ["--out", "File name too long"]),
         ("--data text.txt --out /proc/run", ["--out '/proc/run' cannot be written"]),
-        ("--data text.txt --init-from nowhere", ["no run or checkpoint 'nowhere'"]),
+        ("--data text.txt --init-from nowhere", ["no run, checkpoint or Hugging Face folder 'nowhere'"]),
         ("--data text.txt --init-from folder", ["'folder' holds no whole checkpoint"]),
         ("--data text.txt --updates 99999999999", ["--updates", "below 2,147,483,648"]),
     ],
@@ -248,14 +249,14 @@ def test_where_all_are_damaged_nothing_is_started_over(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_is_not_loaded_by_its_own_name(tmp_path: Path) -> None:
     (folder,) = saved(tmp_path, 1)
-    assert checkpoint.find(folder) == folder
+    assert checkpoint.damage(folder) is None
     (folder / "state.json").write_text("{}")
     with pytest.raises(UserError, match=r"is damaged \(state\.json"):
-        checkpoint.find(folder)
+        open_saved(folder)
 
 
 def test_a_checkpoint_that_was_killed_is_swept_away(tmp_path: Path) -> None:
-    half = tmp_path / "checkpoints" / checkpoint.PARTIAL
+    half = disk.partial(checkpoint.folder_of(tmp_path, 7))
     half.mkdir(parents=True)
     (half / "model.safetensors").touch()
     assert checkpoint.newest(tmp_path) is None
@@ -266,7 +267,7 @@ def test_a_checkpoint_that_was_killed_is_swept_away(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_os_error_whatever_the_library_calls_it(tmp_path: Path, monkeypatch: Any) -> None:
     import safetensors.numpy
 
-    def full(arrays: Any, file: Path) -> None:
+    def full(*given: Any) -> None:
         raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(safetensors.numpy, "save_file", full)

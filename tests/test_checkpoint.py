@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from zoo import disk
 from zoo.errors import UserError
+from zoo.saved import open_saved
 from zoo.train import checkpoint
 
 
@@ -74,7 +76,7 @@ def test_a_save_that_fails_leaves_nothing(run, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "flush", full)
+    monkeypatch.setattr(disk, "flush", full)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(run, 4, {"a": Weight([1.0])}, {}, {}, keep=3)
     assert checkpoint.newest(run).name == "step-00000003"
@@ -89,6 +91,6 @@ def test_the_manifest_names_every_file(run):
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path):
     with pytest.raises(UserError, match="no whole checkpoint"):
-        checkpoint.find(tmp_path)
-    with pytest.raises(UserError, match="no run or checkpoint"):
-        checkpoint.find(tmp_path / "nowhere")
+        open_saved(tmp_path)
+    with pytest.raises(UserError, match="no run, checkpoint or Hugging Face folder"):
+        open_saved(tmp_path / "nowhere")

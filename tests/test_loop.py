@@ -230,7 +230,7 @@ def test_init_from_takes_weights_and_tokenizer(started, text, tmp_path, capsys):
     capsys.readouterr()
     run = zoo.pretrain(recipe, text, tmp_path / "run", init_from=started.folder, stop_at=1)
     told = capsys.readouterr().err
-    assert "weights taken" in told
+    assert "weights and the tokenizer taken" in told
     assert "fresh: blocks.2." in told
     assert (run.folder / "tokenizer.json").read_text() == (started.folder / "tokenizer.json").read_text()
 

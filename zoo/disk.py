@@ -1,16 +1,48 @@
-"""Files that are whole or not there: written aside, forced onto the disk, renamed."""
+"""Files and folders that are whole or not there: written aside, forced onto the disk, renamed."""
 
+import hashlib
+import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+MANIFEST = "MANIFEST.json"  # every other file's size and sha256
 
 
 def write_whole(path: Path, text: str) -> None:
     """Writes or replaces a file: whoever reads it finds the old text or the new one."""
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = partial(path)
     temporary.write_text(text, encoding="utf-8")
     flush(temporary)
     os.replace(temporary, path)
     flush(path.parent)
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """Yields a folder to fill; what was put into it appears at `final` at once, or not at all.
+
+    OSError when the disk will not have it, or `final` holds something.
+    """
+    temporary = partial(final)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for path in (*temporary.iterdir(), temporary):
+            flush(path)
+        os.rename(temporary, final)
+        flush(final.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def partial(path: Path) -> Path:
+    """Where a file or folder is while it is being written."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def flush(path: Path) -> None:
@@ -20,3 +52,31 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_manifest(folder: Path) -> None:
+    """MANIFEST.json of all that is in the folder: what it says can be checked, so it is written last."""
+    files = sorted(folder.iterdir())
+    manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def damage(folder: Path, needed: tuple[str, ...]) -> str | None:
+    """What is wrong with a folder that has a manifest and needs certain files, or None."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        for name in sorted({*needed, *manifest}):
+            file, expected = folder / name, manifest[name]
+            if file.stat().st_size != expected["bytes"]:
+                return f"{name} has {file.stat().st_size} bytes instead of {expected['bytes']}"
+            if sha256(file) != expected["sha256"]:
+                return f"{name} does not have the sha256 of its manifest"
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def sha256(file: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -24,9 +24,9 @@ POLICY = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 class Network(Part):
-    """The network of a recipe, its weights drawn from (seed, name)."""
+    """The network of a recipe, its weights drawn from (seed, name); at zero where seed is None."""
 
-    def __init__(self, model: Model, vocab_size: int, compute_dtype: str = "float32", *, seed: int = 0):
+    def __init__(self, model: Model, vocab_size: int, compute_dtype: str = "float32", *, seed: int | None = 0):
         super().__init__(dtype=keras.DTypePolicy(POLICY[compute_dtype]))
         self.model, self.vocab_size = model, vocab_size
         policy = self.dtype_policy
@@ -53,7 +53,8 @@ class Network(Part):
         ]
         self.final_norm = Norm(model.width, epsilon=model.norm_epsilon, dtype=policy) if model.norm == "pre" else None
         self.head = Head(model, vocab_size, dtype=policy)
-        initialize(self, model, seed)
+        if seed is not None:
+            initialize(self, model, seed)
 
     def read(self, stream: Stream, source: Stream | None = None, noise: RowNoise | None = None) -> Any:
         """Hidden states of a stream, [B, T, D] float32."""

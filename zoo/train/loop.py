@@ -18,6 +18,7 @@ from zoo.home import home
 from zoo.objective import Vocab
 from zoo.progress import say
 from zoo.registry import recipe as find_recipe
+from zoo.saved import Saved, open_saved, some
 from zoo.schema import Recipe
 from zoo.train import budget, checkpoint, evaluation, run
 from zoo.train.feed import EVALUATION_SEED, Feed, Update
@@ -50,7 +51,7 @@ def pretrain(
         out: the run's folder; None = runs/<recipe>-<n>.
         updates: where the schedule ends, in optimizer updates; seed: of weights, rows, noise and dropout.
         resume: continue the run in `out` from its newest checkpoint; start where there is nothing to continue.
-        init_from: a run or checkpoint whose weights and tokenizer this new run starts with.
+        init_from: whose weights and tokenizer this new run starts with; whatever `zoo.load` takes.
         stop_at: end after this update, on the same schedule; minutes: fit `updates` to this much training time.
 
     Raises:
@@ -73,11 +74,16 @@ def pretrain(
         source = open_source(recipe.data.corpus if data is None else data, recipe.data)
         if resumes:
             recipe = run.continued(folder, recipe, given, source.fingerprint)
-        starting = None if resumes or init_from is None else checkpoint.find(Path(init_from))
-        tokenizer_file = folder if resumes else (checkpoint.run_of(starting) if starting else None)
+        starting = None if resumes or init_from is None else open_saved(init_from)
+        tokenizer_file = folder / run.TOKENIZER if resumes else None
+        if starting is not None:
+            if starting.tokenizer is None:
+                raise UserError(f"--init-from {starting.where} has no tokenizer.json, and a new run reads text with it")
+            tokenizer_file = starting.tokenizer
+            recipe = recipe.with_changes(tokenizer={"specials": starting.recipe.tokenizer.specials})
         spec = recipe.tokenizer
         if tokenizer_file is not None:
-            spec = spec.model_copy(update={"file": str(tokenizer_file / run.TOKENIZER)})
+            spec = spec.model_copy(update={"file": str(tokenizer_file)})
         valid_source = None if recipe.data.valid is None else open_source(recipe.data.valid, recipe.data)
         corpus = prepare(source, spec, recipe.data, valid_source=valid_source, home=cache)
         session = Session(recipe, corpus, folder, fitted=resumes)
@@ -135,17 +141,18 @@ class Session:
         self.step = 0  # updates done
         self.evaluated = 0  # the newest of them that was evaluated
 
-    def init_from(self, starting: Path) -> None:
-        """Takes the weights of another run's checkpoint that fit by name and shape, and says which."""
-        found = checkpoint.load_weights(starting)
-        own = self.learner.weights
-        taken = {name: value for name, value in found.items() if name in own and tuple(own[name].shape) == value.shape}
+    def init_from(self, starting: Saved) -> None:
+        """Takes the weights of another model that fit by name and shape, and says which."""
+        found, own = starting.weights, self.learner.weights
+        taken = {name for name in found if name in own and tuple(own[name].shape) == found[name].shape}
         if not taken:
-            raise UserError(f"--init-from {str(starting)!r} has no weight that fits this recipe by name and shape")
-        self.learner.set_weights(taken)
-        fresh = sorted(own.keys() - taken.keys())
-        shown = ", ".join(fresh[:4]) + (", ..." if len(fresh) > 4 else "")
-        say(f"{len(taken)} of {len(own)} weights taken from {starting}" + (f"; fresh: {shown}" if fresh else ""))
+            raise UserError(f"--init-from {starting.where} has no weight that fits this recipe by name and shape")
+        self.learner.set_weights({name: found[name] for name in taken})
+        told = f"{len(taken)} of {len(own)} weights and the tokenizer taken from {starting.where}"
+        fresh, left = sorted(own.keys() - taken), sorted(found.keys() - taken)
+        for what, names in (("fresh", fresh), ("left out", left)):
+            told += f"; {what}: {some(names)}" if names else ""
+        say(told)
 
     def fit_minutes(self, minutes: float) -> None:
         """Measures an update here and sets the schedule's end so that training takes `minutes`."""

@@ -211,7 +211,10 @@ def continued(folder: Path, asked: Recipe, given: dict[str, Any], fingerprint: s
             kept[key] = getattr(stored.train, key)
     if given["minutes"] is not None and given["updates"] is None:
         kept |= {"updates": stored.train.updates, "warmup_updates": stored.train.warmup_updates}
-    asked = asked.with_changes(train=kept, data={"corpus": stored.data.corpus})
+    changes: dict[str, Any] = {"train": kept, "data": {"corpus": stored.data.corpus}}
+    if given["init_from"] is not None:  # then the special tokens are the other model's
+        changes["tokenizer"] = {"specials": stored.tokenizer.specials}
+    asked = asked.with_changes(**changes)
     _refuse(folder, differences(stored.model_dump(exclude={"name"}), asked.model_dump(exclude={"name"})))
     return stored
 

@@ -3,9 +3,12 @@
 import math
 import os
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from zoo.batch import Array
 from zoo.errors import UserError
@@ -63,20 +66,23 @@ class Learner:
     """The network and its objective: what is trained, and what a checkpoint holds.
 
     `weights` maps attribute paths to Keras variables; those of the objective's own layers begin with `objective.`.
+    drawn=False leaves them at zero, for somebody who sets them all.
     """
 
-    def __init__(self, recipe: Recipe, vocab: Vocab, precision: str):
+    def __init__(self, recipe: Recipe, vocab: Vocab, precision: str, *, drawn: bool = True):
         from zoo.network.initial import initialize
         from zoo.network.names import named_weights
         from zoo.network.network import Network
 
+        seed = recipe.train.seed if drawn else None
         self.recipe = recipe
         self.objective: Objective = make_objective(recipe, vocab)
-        self.network = Network(recipe.model, recipe.tokenizer.size, compute_dtype=precision, seed=recipe.train.seed)
+        self.network = Network(recipe.model, recipe.tokenizer.size, compute_dtype=precision, seed=seed)
         self.layers = self.objective.build(recipe.model)
         self.weights: dict[str, Any] = dict(named_weights(self.network))
         if self.layers is not None:
-            initialize(self.layers, recipe.model, recipe.train.seed, "objective.")
+            if seed is not None:
+                initialize(self.layers, recipe.model, seed, "objective.")
             own = named_weights(self.layers)
             self.weights |= {f"objective.{name}": weight for name, weight in own.items()}
 
@@ -84,10 +90,10 @@ class Learner:
         """Every trained weight, heads included."""
         return sum(math.prod(weight.shape) for weight in self.weights.values())
 
-    def set_weights(self, values: dict[str, Array]) -> None:
+    def set_weights(self, values: Mapping[str, Array]) -> None:
         """Copies arrays into the weights of the same names."""
         for name, value in values.items():
-            self.weights[name].assign(value)
+            self.weights[name].assign(np.asarray(value, np.float32))
 
 
 def make_objective(recipe: Recipe, vocab: Vocab) -> Objective:

@@ -1,6 +1,5 @@
 """A trained model, numpy in and numpy out."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ from zoo.corpus.tokenizer import Tokenizer
 from zoo.corpus.tokenizer import load as load_tokenizer
 from zoo.errors import UserError
 from zoo.objective import Vocab
+from zoo.saved import open_saved
 from zoo.schema import Recipe
-from zoo.train import checkpoint, run
 from zoo.train.start import Learner, start_backend
 
 
@@ -79,18 +78,19 @@ class Loaded:
 
 
 def load(where: str | Path) -> Loaded:
-    """The trained model in a run's or a checkpoint's folder.
+    """A trained model, computing in float32.
 
-    `where` is a path: a Path, or text with a separator or a leading dot. Raises UserError where nothing whole is there.
+    `where`: a registered name, hf:ORG/NAME, or a run's, checkpoint's or Hugging Face folder as a Path or as text with a
+    separator or a leading dot. Raises UserError where nothing whole is there.
     """
-    if isinstance(where, str) and not (os.sep in where or where.startswith(".")):
-        raise UserError(f"there is no registered checkpoint {where!r}; a path has a separator, such as './{where}'")
-    found = checkpoint.find(Path(where))
-    folder = checkpoint.run_of(found)
-    recipe = run.read_recipe(folder)
-    spec = recipe.tokenizer.model_copy(update={"file": str(folder / run.TOKENIZER)})
-    tokenizer = load_tokenizer(str(folder / run.TOKENIZER), spec)
+    saved = open_saved(where)
+    recipe = saved.recipe
+    if saved.tokenizer is None:
+        raise UserError(f"{saved.where} has no tokenizer.json")
+    spec = recipe.tokenizer.model_copy(update={"file": str(saved.tokenizer)})
+    tokenizer = load_tokenizer(saved.tokenizer, spec)
     start_backend()
-    learner = Learner(recipe, Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special), recipe.train.precision)
-    learner.set_weights(checkpoint.load_weights(found))
+    vocab = Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special)
+    learner = Learner(recipe, vocab, "float32", drawn=False)
+    learner.set_weights(saved.weights)
     return Loaded(recipe, tokenizer, learner)

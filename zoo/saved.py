@@ -1,0 +1,108 @@
+"""Trained models wherever they are kept: a run, a checkpoint, a registered name, a Hugging Face folder."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from zoo import accounting, disk
+from zoo.errors import UserError
+from zoo.network.shapes import Shapes
+from zoo.schema import Recipe
+from zoo.tensors import TensorFile
+from zoo.train import checkpoint, run
+
+FACTS = "facts.json"  # of a registered model: how it came about
+CONFIG = "config.json"  # what a Hugging Face folder has
+
+
+class Saved(NamedTuple):
+    """A trained model on disk; its weights are read one at a time."""
+
+    where: str  # as a person would name it
+    recipe: Recipe
+    tokenizer: Path | None  # its tokenizer.json, if it has one
+    weights: Mapping[str, np.ndarray]  # every one has the shape that `accounting.weights(recipe)` gives
+    facts: dict[str, Any]  # origin; of a run also step, tokens, valid, corpus, commit
+    absent: frozenset[str] = frozenset()  # weights that such a model has by its recipe, and this kind is saved without
+
+
+def open_saved(where: str | Path) -> Saved:
+    """The model of that name, in that folder, or at `hf:ORG/NAME`; a folder is a Path, or text with a separator.
+
+    Raises UserError where there is none, or what is there is damaged or does not fit together.
+    """
+    if isinstance(where, Path) or (os.sep in where and not where.startswith("hf:")) or where.startswith("."):
+        return _in_folder(Path(where))
+    if where.startswith("hf:"):
+        from zoo.exchange.folder import read
+        from zoo.exchange.hub import fetched
+
+        return read(fetched(where))._replace(where=where, facts={"origin": where})
+    from zoo.registered import place_of
+
+    return open_saved(place_of(where))
+
+
+def _in_folder(folder: Path) -> Saved:
+    weights = folder / checkpoint.WEIGHTS
+    if (folder / CONFIG).is_file():
+        from zoo.exchange.folder import read
+
+        return read(folder)
+    if (folder / run.RECIPE).is_file() and weights.is_file():
+        return _registered(folder)
+    if weights.is_file():
+        if (wrong := checkpoint.damage(folder)) is not None:
+            raise UserError(f"the checkpoint {folder} is damaged ({wrong})")
+        return _of_run(folder.absolute().parent.parent, folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no run, checkpoint or Hugging Face folder {str(folder)!r}")
+    newest = checkpoint.newest(folder)
+    if newest is None:
+        raise UserError(f"{str(folder)!r} holds no whole checkpoint (checkpoints/step-*/{disk.MANIFEST})")
+    return _of_run(folder, newest)
+
+
+def _registered(folder: Path) -> Saved:
+    if (wrong := disk.damage(folder, (run.RECIPE, checkpoint.WEIGHTS, FACTS))) is not None:
+        raise UserError(f"the checkpoint {folder} is damaged ({wrong})")
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    return _own(str(folder), folder, folder / checkpoint.WEIGHTS, facts)
+
+
+def _of_run(folder: Path, found: Path) -> Saved:
+    state = json.loads((found / checkpoint.STATE).read_text())
+    environment = run.read_environment(folder)
+    valid = [line for line in run.read_metrics(folder) if line["split"] == "valid" and line["step"] == state["step"]]
+    facts = {"origin": "trained", "step": state["step"], "tokens": state["tokens"], "commit": environment["commit"]}
+    facts |= {"corpus": environment["corpus"], "valid": valid[-1] if valid else None}
+    return _own(str(found), folder, found / checkpoint.WEIGHTS, facts)
+
+
+def _own(where: str, folder: Path, weights: Path, facts: dict[str, Any]) -> Saved:
+    recipe, tensors = run.read_recipe(folder), TensorFile(weights)
+    absent = frozenset(facts.get("absent", ()))
+    check_shapes(where, recipe, tensors.shapes, absent)
+    tokenizer = folder / run.TOKENIZER
+    return Saved(where, recipe, tokenizer if tokenizer.is_file() else None, tensors, facts, absent)
+
+
+def check_shapes(where: str, recipe: Recipe, found: Shapes, absent: frozenset[str] = frozenset()) -> None:
+    """Raises UserError, with the names, where weights are missing, extra or of another shape than the recipe's."""
+    expected = {name: shape for name, shape in accounting.weights(recipe).items() if name not in absent}
+    problems = [f"missing {name}" for name in expected.keys() - found.keys()]
+    problems += [f"extra {name}" for name in found.keys() - expected.keys()]
+    for name in expected.keys() & found.keys():
+        if expected[name] != found[name]:
+            problems.append(f"{name} is {list(found[name])} and must be {list(expected[name])}")
+    if problems:
+        raise UserError(f"the weights in {where} do not fit its recipe: {some(sorted(problems))}")
+
+
+def some(names: list[str]) -> str:
+    """The first of many names, for a message of one line."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
