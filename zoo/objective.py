@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from zoo.batch import Array, Batch, Rows
+from zoo.errors import UserError
 from zoo.noise import Noise
 from zoo.schema import Data, Model, Section
 from zoo.visibility import Kind
@@ -65,6 +66,13 @@ class Objective:
     def make_batch(self, noise: Noise, rows: Rows) -> Batch:
         """The batch of these rows; numpy, and a pure function of its arguments."""
         raise NotImplementedError
+
+    def ask(self, rows: Rows, chosen: Array) -> Batch:
+        """The batch in which exactly the tokens `chosen` [B, T] bool are predicted, each from all that are not chosen.
+
+        Raises UserError where such a model cannot: it reads from the left.
+        """
+        raise UserError(f"an objective of visibility {self.visibility!r} predicts what follows; it fills no blanks")
 
     def shapes(self, model: Model) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the weights that `build` adds; most objectives add none."""

@@ -25,6 +25,11 @@ def into_nothing(stream: TextIO) -> None:
     os.close(nothing)
 
 
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: a young model writes anything."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def duration(seconds: float) -> str:
     """A time a person can judge at a glance: 0.12 s, 42 s, 3.5 min, 7.1 h, 12 days, 3.4 years."""
     if seconds < 10:

@@ -70,8 +70,15 @@ def _in_folder(folder: Path) -> Saved:
 def _registered(folder: Path) -> Saved:
     if (wrong := disk.damage(folder, (run.RECIPE, checkpoint.WEIGHTS, FACTS))) is not None:
         raise UserError(f"the checkpoint {folder} is damaged ({wrong})")
-    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    return _own(str(folder), folder, folder / checkpoint.WEIGHTS, facts)
+    return _own(str(folder), folder, folder / checkpoint.WEIGHTS, read_facts(folder))
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """How a registered model came about. UserError where that cannot be read."""
+    try:
+        return json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / FACTS} cannot be read: {error}") from None
 
 
 def _of_run(folder: Path, found: Path) -> Saved:

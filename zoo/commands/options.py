@@ -37,6 +37,13 @@ Corpus = Annotated[
     str | None,
     typer.Option(metavar="SRC", help="The text: a file, folder or glob, or hf:NAME[:CONFIG]. Default: the recipe's."),
 ]
+Checkpoint = Annotated[
+    str,
+    typer.Argument(
+        metavar="CKPT",
+        help="A name (zoo checkpoints), a run's or checkpoint's folder (runs/mine, ./mine), hf:ORG/NAME.",
+    ),
+]
 
 
 def chosen_recipe(name: str, settings: list[str] | None, **sections: Any) -> Recipe:

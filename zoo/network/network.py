@@ -11,7 +11,9 @@ from keras import ops
 from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.kernels.random import RowNoise, drop
+from zoo.network.attention import Keys
 from zoo.network.block import Block
+from zoo.network.cache import Cache
 from zoo.network.embedding import Embed
 from zoo.network.heads import Head
 from zoo.network.initial import initialize
@@ -89,6 +91,23 @@ class Network(Part):
             if index + 1 < len(self.blocks):  # nobody reads what the last block makes of the stream
                 x_BTD = block(x_BTD, see_BTT, keys, other_BQK=other_BTT, noise=noise and noise.under(site))
         return self._finish(g_BPD, blind)
+
+    def extend(self, stream: Stream, see_BNS: Any, cache: Cache, first: Any) -> Any:
+        """Hidden states of N tokens that come after those in the cache, [B, N, D] float32; then it holds them too.
+
+        see [B, N, S]: which slots they may attend to; first: the slot of the first of them.
+        """
+        x_BND = self.embed(stream)
+        table_RD, at_BN = None, None
+        if self.model.positions == "relative":
+            table_RD = halved_sinusoid(distances(cache.slots, cache.slots), self.model.width)
+            at_BN = ops.broadcast_to(first + ops.arange(stream.token.shape[1]), sizes(stream.token))
+        for block, (k_slots, v_slots) in zip(self.blocks, cache.blocks, strict=True):
+            new = block.keys(x_BND, table_RD)
+            k_slots.write(first, new.k)
+            v_slots.write(first, new.v)
+            x_BND = block(x_BND, see_BNS, Keys(k_slots.read(), v_slots.read(), new.r), at_BP=at_BN)
+        return self._finish(x_BND, None)
 
     def logits(self, hidden: Any) -> Any:
         """[..., D] -> [..., V] float32."""

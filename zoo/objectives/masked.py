@@ -92,6 +92,11 @@ class Masked(Objective):
             tasks["next_sentence"] = Places(first, rows.label[:, None], (rows.doc[:, :1] > 0).astype(np.float32))
         return Batch(stream, None, tasks)
 
+    def ask(self, rows: Rows, chosen: Array) -> Batch:
+        token = np.where(chosen, np.int32(self.vocab.special["mask"]), rows.token)
+        stream = Stream(token, rows.doc, rows.position, rows.segment, np.zeros_like(token))
+        return Batch(stream, None, {"masked": places.places(chosen, rows.token, int(chosen.sum(axis=1).max()))})
+
     def shapes(self, model: Model) -> dict[str, tuple[int, ...]]:
         if not self.settings.next_sentence:
             return {}

@@ -81,6 +81,10 @@ class Permutation(Objective):
         predicted = places.places(chosen & sees, rows.token, places.most(settings.rate, length))
         return Batch(stream, None, {"permutation": predicted})
 
+    def ask(self, rows: Rows, chosen: Array) -> Batch:
+        stream = Stream(rows.token, rows.doc, rows.position, rows.segment, np.where(chosen, 0, -1).astype(np.int32))
+        return Batch(stream, None, {"permutation": places.places(chosen, rows.token, int(chosen.sum(axis=1).max()))})
+
     def shapes(self, model: Model) -> dict[str, tuple[int, ...]]:
         return {"blank": (model.width,)}
 

@@ -1,4 +1,6 @@
-"""The table of `zoo list`."""
+"""The table of `zoo list`, and how tables are set."""
+
+from collections.abc import Collection
 
 from zoo import registry
 from zoo.accounting import params
@@ -17,19 +19,20 @@ def listing() -> tuple[list[str], list[str]]:
             rows.append(_row(name, registry.recipe(file)))
         except UserError as error:
             refused.append(str(error))
-    wide = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    return ["  ".join(_aligned(row, wide)) for row in rows], refused
+    return table(rows, numbers=range(2, len(HEAD))), refused
+
+
+def table(rows: list[tuple[str, ...]], numbers: Collection[int] = ()) -> list[str]:
+    """Lines with the cells under each other: words to the left, the columns `numbers` to the right."""
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def cell(text: str, column: int) -> str:
+        return text.rjust(wide[column]) if column in numbers else text.ljust(wide[column])
+
+    return ["  ".join(cell(text, column) for column, text in enumerate(row)).rstrip() for row in rows]
 
 
 def _row(name: str, recipe: Recipe) -> tuple[str, ...]:
     model = recipe.model
     shape = f"{model.layers} x {model.width}"
     return name, recipe.objective["name"], shape, f"{model.context:,}", f"{params(recipe):,}"
-
-
-def _aligned(row: tuple[str, ...], wide: list[int]) -> list[str]:
-    """Words to the left, numbers to the right."""
-    return [
-        f"{cell:<{width}}" if n < 2 else f"{cell:>{width}}"
-        for n, (cell, width) in enumerate(zip(row, wide, strict=True))
-    ]

@@ -1,44 +1,153 @@
-"""Text written left to right by a causal model."""
+"""Text written left to right by a causal model.
+
+Shapes: B prompts, N new tokens, S slots of the cache, V vocabulary.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
+from zoo.batch import Stream
 from zoo.errors import UserError
-from zoo.use.loaded import Loaded
+from zoo.progress import progress
+from zoo.schema import Count, Section, checked
+from zoo.visibility import visible
 
-SHORTEST = 64  # tokens that are read at once
+if TYPE_CHECKING:
+    from zoo.use.loaded import Loaded
+
+STEP = 32  # prompts are padded to a multiple of it, and caches to twice that: graphs are made for each length
 
 
-def generate(model: Loaded, prompts: list[str], tokens: int = 64, temperature: float = 0.8, seed: int = 0) -> list[str]:
-    """Every prompt continued by `tokens` sampled tokens, or up to an end of document.
+class Sampling(Section):
+    """How the next token is chosen from its scores."""
 
-    temperature 0 takes the likeliest token; the same seed gives the same text. Raises UserError for a model that is
-    not causal, or a prompt longer than its context.
+    temperature: Annotated[float, Field(ge=0)] = 0.8  # scores are divided by it; 0 takes the likeliest token
+    top_k: Count | None = None  # only among the k likeliest
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None  # only among the likeliest that together have this chance
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def generate(
+    model: "Loaded", prompts: list[str], tokens: int = 64, *, cached: bool = True, **settings: Any
+) -> list[str]:
+    """Every prompt continued by up to `tokens` tokens, or to the end of its document; settings: those of Sampling.
+
+    The same seed gives the same text, whatever other prompts there are. A text that outgrows the context is read on
+    from its second half. cached=False reads all of it again for every token: slow, and what the cache is tested by.
+
+    Raises UserError for a model that is not causal, a prompt longer than its context, or an impossible setting.
     """
     if model.learner.objective.visibility != "causal":
         raise UserError(f"{model.recipe.name} is not trained to continue text; only causal recipes are")
-    return [
-        _continued(model, prompt, tokens, temperature, np.random.default_rng([seed, n]))
-        for n, prompt in enumerate(prompts)
-    ]
-
-
-def _continued(model: Loaded, prompt: str, tokens: int, temperature: float, draws: np.random.Generator) -> str:
-    context, end = model.recipe.model.context, model.tokenizer.special.get("eod")
+    sampling = checked(Sampling, settings, "generate")
+    model.check_head()
+    end = model.tokenizer.special.get("eod")
     # Text begins as a document does in training: after the end of another one.
-    ids = ([] if end is None else [end]) + model.tokenizer.encode(prompt).tolist()
-    if not ids:
-        raise UserError("an empty prompt needs a tokenizer with an end-of-document token")
-    if len(ids) > context:
-        raise UserError(f"the prompt has {len(ids)} tokens; {model.recipe.name} reads at most {context}")
-    for _ in range(tokens):
-        read = min(len(ids), context)
-        # Padded to few lengths: the kernels are compiled for every one.
-        token = np.zeros((1, min(context, max(SHORTEST, 1 << (read - 1).bit_length()))), np.int32)
-        token[0, :read] = ids[-read:]
-        doc = (np.arange(token.shape[1]) < read).astype(np.int32)[None]
-        scores = model.logits(token, doc, at=np.array([[read - 1]]))[0, 0, : model.tokenizer.size]
-        chosen = int(np.argmax(scores if temperature == 0 else scores / temperature + draws.gumbel(size=len(scores))))
-        if chosen == end:
-            break
-        ids.append(chosen)
-    return model.tokenizer.decode(np.array(ids[0 if end is None else 1 :]))
+    opening = [] if end is None else [end]
+    texts = [opening + model.tokenizer.encode(prompt).tolist() for prompt in prompts]
+    for ids in texts:
+        if not ids:
+            raise UserError("an empty prompt needs a tokenizer with an end-of-document token")
+        if len(ids) > model.recipe.model.context:
+            raise UserError(
+                f"the prompt has {len(ids)} tokens; {model.recipe.name} reads at most {model.recipe.model.context}"
+            )
+    draws = [np.random.default_rng([sampling.seed, n]) for n in range(len(texts))]
+    scores = _cached_scores(model, texts, tokens) if cached else _scores(model, texts)
+    ended = [False] * len(texts)
+    with progress("generating", tokens, " tokens") as advance:
+        for _ in range(tokens):
+            # Rows of the vocabulary that the tokenizer never gives out are no text.
+            found = next(scores)[:, : model.tokenizer.size]
+            for n, ids in enumerate(texts):
+                if not ended[n]:
+                    chosen = choose(found[n], sampling, draws[n])
+                    ended[n] = chosen == end
+                    ids.append(chosen)
+            if all(ended):
+                break
+            advance(1)
+    bodies = (ids[len(opening) : -1 if done else None] for ids, done in zip(texts, ended, strict=True))
+    return [model.tokenizer.decode(np.array(ids, np.int64)) for ids in bodies]
+
+
+def choose(score_V: np.ndarray, sampling: Sampling, draws: np.random.Generator) -> int:
+    """One token by its scores."""
+    if sampling.temperature == 0:
+        return int(np.argmax(score_V))
+    score_V = score_V.astype(np.float64) / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < len(score_V):
+        least = np.partition(score_V, -sampling.top_k)[-sampling.top_k]
+        score_V = np.where(score_V >= least, score_V, -np.inf)
+    if sampling.top_p is not None:
+        order = np.argsort(-score_V, kind="stable")
+        chance = np.exp(score_V[order] - score_V[order[0]])
+        chance /= chance.sum()
+        # The token that crosses the threshold belongs to them (Holtzman et al. 2020, section 3.1).
+        score_V[order[np.cumsum(chance) - chance >= sampling.top_p]] = -np.inf
+    return int(np.argmax(score_V + draws.gumbel(size=len(score_V))))  # the Gumbel-max trick: a draw from the softmax
+
+
+def window(length: int, context: int) -> int:
+    """Where reading begins in a text of that length: it moves on by half a context when the context is full."""
+    half = max(context // 2, 1)
+    return max(0, -(-(length - context) // half)) * half
+
+
+def padded(texts: list[list[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Texts of several lengths, aligned at their ends: token and doc [B, width], doc 0 = padding."""
+    token = np.zeros((len(texts), width), np.int32)
+    for row, ids in zip(token, texts, strict=True):
+        row[width - len(ids) :] = ids
+    lengths = np.array([len(ids) for ids in texts])
+    return token, (np.arange(width) >= width - lengths[:, None]).astype(np.int32)
+
+
+def _scores(model: "Loaded", texts: list[list[int]]) -> Any:
+    """Scores [B, V] of what follows the texts as they are, again and again; each time all of it is read."""
+    context = model.recipe.model.context
+    while True:
+        seen = [ids[window(len(ids), context) :] for ids in texts]
+        token, doc = padded(seen, max(map(len, seen)))
+        last = np.full((len(texts), 1), token.shape[1] - 1)
+        yield model.logits(token, doc, at=last)[:, 0]
+
+
+def _cached_scores(model: "Loaded", texts: list[list[int]], tokens: int) -> Any:
+    """The same, where only what was appended since is read. A slot whose doc is 0 is padding, or empty."""
+    context = model.recipe.model.context
+    longest = min(max(map(len, texts)) + tokens, context)
+    slots = -(-(longest + STEP) // (2 * STEP)) * 2 * STEP
+    read = model.kept(("generate", len(texts), slots), lambda: _reader(model, len(texts), slots))
+    slot = np.broadcast_to(np.arange(slots, dtype=np.int32), (len(texts), slots))
+    doc, filled, starts = np.zeros_like(slot), 0, []
+    while True:
+        now = [window(len(ids), context) for ids in texts]
+        if now != starts:  # at first, and where a text outgrew its context
+            starts = now
+            seen = [ids[start:] for ids, start in zip(texts, starts, strict=True)]
+            width = -(-max(map(len, seen)) // STEP) * STEP
+            token, real = padded(seen, width)
+            doc, filled = np.pad(real, [(0, 0), (0, slots - width)]), 0
+        else:
+            token = np.array([ids[-1:] for ids in texts], np.int32)
+            doc[:, filled] = 1
+        position = np.maximum(np.cumsum(doc, axis=1) - 1, 0).astype(np.int32)
+        everything = Stream(slot, doc, position, np.zeros_like(doc), slot)  # the order of slots is the rank
+        new = Stream(*(field[:, filled : filled + token.shape[1]] for field in everything))._replace(token=token)
+        yield np.asarray(read(new, visible(new, everything), np.int32(filled)))
+        filled += token.shape[1]
+
+
+def _reader(model: "Loaded", rows: int, slots: int) -> Any:
+    """(stream, see, first slot) -> scores [B, V] after its last token."""
+    from zoo.kernels.compiled import compiled
+    from zoo.network.cache import Cache
+
+    network = model.network
+    cache = Cache(model.recipe.model, rows, slots, network.compute_dtype)
+    return compiled(
+        lambda stream, see_BNS, first: network.logits(network.extend(stream, see_BNS, cache, first)[:, -1:])[:, 0]
+    )

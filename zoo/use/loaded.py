@@ -1,6 +1,7 @@
 """A trained model, numpy in and numpy out."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,19 +13,33 @@ from zoo.objective import Vocab
 from zoo.saved import open_saved
 from zoo.schema import Recipe
 from zoo.train.start import Learner, start_backend
+from zoo.use.fill import Filled, fill
+from zoo.use.generate import generate
+from zoo.use.score import score
 
 
 class Loaded:
     """A network with its recipe and tokenizer.
 
-    recipe, tokenizer, learner, and network (the Keras layers, `network.read(stream)`).
+    recipe, learner, network (the Keras layers, `network.read(stream)`), and tokenizer, which raises UserError where the
+    checkpoint came without one.
     """
 
-    def __init__(self, recipe: Recipe, tokenizer: Tokenizer, learner: Learner):
+    def __init__(
+        self, recipe: Recipe, tokenizer: Tokenizer | None, learner: Learner, absent: frozenset[str] = frozenset()
+    ):
         self.recipe = recipe
-        self.tokenizer = tokenizer
         self.learner = learner
         self.network = learner.network
+        self._tokenizer, self._absent = tokenizer, absent
+        self._compiled: dict[Any, Any] = {}  # kept by those who read with this model, from one call to the next
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back."""
+        if self._tokenizer is None:
+            raise UserError(f"{self.recipe.name} was saved without a tokenizer.json; it reads token ids, not text")
+        return self._tokenizer
 
     def logits(
         self,
@@ -38,13 +53,47 @@ class Loaded:
 
         token [B, T] int; doc [B, T] int, 0 = padding, None = one document a row; segment [B, T] int, None = 0; rank
         [B, T] int (zoo/visibility.py), None = the recipe's own for inference: by position for a causal model, else all
-        see all through the content stream.
+        see all through the content stream. Raises UserError where the checkpoint has no vocabulary head.
         """
-        stream = self.stream(token, doc, segment, rank)
-        hidden = self.network.read(stream)
-        if at is not None:
-            hidden = np.take_along_axis(np.asarray(hidden, np.float32), np.asarray(at)[:, :, None], axis=1)
-        return np.asarray(self.network.logits(hidden))
+        self.check_head()
+        return np.asarray(self.network.logits(self.hidden(token, doc, segment, rank, at)))
+
+    def hidden(
+        self,
+        token: np.ndarray,
+        doc: np.ndarray | None = None,
+        segment: np.ndarray | None = None,
+        rank: np.ndarray | None = None,
+        at: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """What the last layer gives, [B, T, D] float32, or [B, P, D] at the places `at`; arguments as of `logits`."""
+        hidden = np.asarray(self.network.read(self.stream(token, doc, segment, rank)))
+        return hidden if at is None else np.take_along_axis(hidden, np.asarray(at)[:, :, None], axis=1)
+
+    def generate(self, prompts: list[str], tokens: int = 64, **settings: Any) -> list[str]:
+        """Every prompt continued by up to `tokens` tokens; settings as of zoo.use.generate.Sampling, and `cached`."""
+        return generate(self, prompts, tokens, **settings)
+
+    def fill(self, texts: list[str], best: int = 5) -> list[Filled]:
+        """Every text with its blanks filled in, and the `best` guesses for each blank; see zoo.use.fill."""
+        return fill(self, texts, best)
+
+    def score(self, texts: list[str]) -> np.ndarray:
+        """[texts] float64, nats: the log-likelihood, or the pseudo-log-likelihood; see zoo.use.score."""
+        return score(self, texts)
+
+    def check_head(self) -> None:
+        """Raises UserError for a bare encoder, which cannot say which token stands where."""
+        if missing := sorted(name for name in self._absent if name.startswith("head.")):
+            raise UserError(f"{self.recipe.name} is a bare encoder: it was saved without {', '.join(missing)}")
+
+    def kept(self, key: Any, make: Any) -> Any:
+        """What `make()` gave when it was first asked for under this key; the newest few are kept."""
+        if key not in self._compiled:
+            while len(self._compiled) >= 8:
+                del self._compiled[next(iter(self._compiled))]
+            self._compiled[key] = make()
+        return self._compiled[key]
 
     def stream(
         self,
@@ -80,17 +129,17 @@ class Loaded:
 def load(where: str | Path) -> Loaded:
     """A trained model, computing in float32.
 
-    `where`: a registered name, hf:ORG/NAME, or a run's, checkpoint's or Hugging Face folder as a Path or as text with a
-    separator or a leading dot. Raises UserError where nothing whole is there.
+    `where`: a registered name (`zoo checkpoints`), hf:ORG/NAME, or the folder of a run, a checkpoint or a Hugging Face
+    model, as a Path or as text with a separator or a leading dot. Raises UserError where nothing whole is there.
     """
     saved = open_saved(where)
-    recipe = saved.recipe
-    if saved.tokenizer is None:
-        raise UserError(f"{saved.where} has no tokenizer.json")
-    spec = recipe.tokenizer.model_copy(update={"file": str(saved.tokenizer)})
-    tokenizer = load_tokenizer(saved.tokenizer, spec)
+    recipe, tokenizer = saved.recipe, None
+    if saved.tokenizer is not None:
+        spec = recipe.tokenizer.model_copy(update={"file": str(saved.tokenizer)})
+        tokenizer = load_tokenizer(saved.tokenizer, spec)
+    size = recipe.tokenizer.size
+    vocab = Vocab(size, size, {}) if tokenizer is None else Vocab(size, tokenizer.size, tokenizer.special)
     start_backend()
-    vocab = Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special)
     learner = Learner(recipe, vocab, "float32", drawn=False)
     learner.set_weights(saved.weights)
-    return Loaded(recipe, tokenizer, learner)
+    return Loaded(recipe, tokenizer, learner, saved.absent)

@@ -1,0 +1,80 @@
+"""How likely a model finds texts.
+
+Shapes: B rows, P predicted places a row, V vocabulary.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.batch import Batch
+from zoo.noise import Noise
+from zoo.progress import progress
+from zoo.use.frame import STEP, Frame
+
+if TYPE_CHECKING:
+    from zoo.use.loaded import Loaded
+
+TOKENS = 4096  # read at once
+LOGITS = 1 << 26  # scores at once: 256 MB
+
+
+def score(model: "Loaded", texts: list[str]) -> np.ndarray:
+    """[texts] float64, nats: how likely each text is.
+
+    Of a causal model the log-likelihood: the sum over tokens, each given those before it and the end of a document
+    before all (where the tokenizer has no such token, the first one is not counted). Of the others the
+    pseudo-log-likelihood: the sum over tokens, each hidden alone and given all others (Salazar et al. 2020, section 2).
+
+    Raises UserError for a text longer than the context.
+    """
+    return score_ids(model, [model.tokenizer.encode(text) for text in texts])
+
+
+def score_ids(model: "Loaded", ids: list[np.ndarray]) -> np.ndarray:
+    """The same for the tokens of texts."""
+    model.check_head()
+    frame, objective = Frame(model), model.learner.objective
+    frame.check(ids)
+    causal = objective.visibility == "causal"
+    # What is read: a row for each text, or one for each token of each text. The longest come last.
+    rows_of = [min(len(tokens), 1) if causal else len(tokens) for tokens in ids]
+    asked = [(n, place) for n, count in enumerate(rows_of) for place in range(count)]
+    asked.sort(key=lambda one: len(ids[one[0]]))
+    found = np.zeros(len(ids))
+    read = model.kept("score", lambda: _reader(model))
+    with progress("scoring", len(asked), " rows") as advance:
+        while asked:
+            length = -(-(len(ids[asked[-1][0]]) + len(frame.before) + len(frame.after)) // STEP) * STEP
+            predicted = length if causal else 1
+            height = max(1, min(TOKENS // length, LOGITS // (predicted * model.recipe.tokenizer.size)))
+            now, asked = asked[-height:], asked[:-height]
+            rows = frame.rows([ids[n] for n, _ in now], height)
+            if causal:
+                batch = objective.make_batch(Noise(0, 0, 0, height), rows)
+            else:
+                chosen = np.zeros(rows.token.shape, bool)
+                chosen[np.arange(len(now)), [len(frame.before) + place for _, place in now]] = True
+                batch = objective.ask(rows, chosen)
+            nats_B = np.asarray(read(batch), np.float64).sum(axis=1)
+            np.add.at(found, [n for n, _ in now], nats_B[: len(now)])
+            advance(len(now))
+    return found
+
+
+def _reader(model: "Loaded") -> Any:
+    """batch -> [B, P] float32: the log-probability of every scored target, 0 elsewhere."""
+    from keras import ops
+
+    from zoo.kernels.compiled import compiled
+    from zoo.network.reader import Reader
+
+    objective, reader = model.learner.objective, Reader(model.network, model.learner.layers)
+
+    def read(batch: Batch) -> Any:
+        (places,) = (batch.tasks[task] for task in objective.token_tasks)
+        logits_BPV = reader.logits(objective.hidden(reader, batch))
+        chosen_BP: Any = ops.squeeze(ops.take_along_axis(logits_BPV, places.target[..., None], axis=-1), -1)
+        return places.weight * (chosen_BP - ops.logsumexp(logits_BPV, axis=-1))
+
+    return compiled(read)
