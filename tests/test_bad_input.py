@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from test_checkpoint import Weight
+from test_checkpoint import written
 
 import zoo
-from zoo import cli, disk
+from zoo import cli
 from zoo.errors import Interrupted, RunFailed, UserError
 from zoo.kernels import startup
 from zoo.saved import open_saved
@@ -229,39 +229,19 @@ def test_how_a_run_began_cannot_change(desk: Path) -> None:
 # --- checkpoints
 
 
-def saved(folder: Path, *steps: int) -> list[Path]:
-    return [checkpoint.save(folder, step, {"a": Weight([step])}, {"a.m": Weight([0])}, {}, keep=9) for step in steps]
-
-
-@pytest.mark.parametrize("manifest", ["{}", "[1]", '{"model.safetensors": 3}'])
-def test_a_manifest_that_vouches_for_nothing(tmp_path: Path, manifest: str) -> None:
-    first, second = saved(tmp_path, 1, 2)
-    (second / "MANIFEST.json").write_text(manifest)
-    assert checkpoint.newest(tmp_path) == first
-
-
 def test_where_all_are_damaged_nothing_is_started_over(tmp_path: Path) -> None:
-    for folder in saved(tmp_path, 1, 2):
+    for folder in written(tmp_path, 1, 2):
         (folder / "state.json").write_text("{}")
     with pytest.raises(UserError, match=r"all checkpoints of .* are damaged"):
         checkpoint.newest(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_not_loaded_by_its_own_name(tmp_path: Path) -> None:
-    (folder,) = saved(tmp_path, 1)
+    (folder,) = written(tmp_path, 1)
     assert checkpoint.damage(folder) is None
     (folder / "state.json").write_text("{}")
     with pytest.raises(UserError, match=r"is damaged \(state\.json"):
         open_saved(folder)
-
-
-def test_a_checkpoint_that_was_killed_is_swept_away(tmp_path: Path) -> None:
-    half = disk.partial(checkpoint.folder_of(tmp_path, 7))
-    half.mkdir(parents=True)
-    (half / "model.safetensors").touch()
-    assert checkpoint.newest(tmp_path) is None
-    saved(tmp_path, 1)
-    assert not half.exists()
 
 
 def test_a_full_disk_is_an_os_error_whatever_the_library_calls_it(tmp_path: Path, monkeypatch: Any) -> None:
@@ -272,7 +252,7 @@ def test_a_full_disk_is_an_os_error_whatever_the_library_calls_it(tmp_path: Path
 
     monkeypatch.setattr(safetensors.numpy, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        saved(tmp_path, 1)
+        written(tmp_path, 1)
 
 
 # --- signals
@@ -309,7 +289,10 @@ def test_a_signal_does_not_wait_for_an_evaluation(desk: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(Display, "evaluating", interrupting)
-        with pytest.raises(Interrupted, match=r"saved after update 4 of 4; .* --resume"):
+        with pytest.raises(
+            Interrupted,
+            match=r"saved after update 4 of 4; to continue: zoo pretrain parts/recipe.yaml --out parts --resume",
+        ):
             zoo.pretrain("small.yaml", "text.txt", "parts")
     assert len(set(seen)) > 2
     assert [line["step"] for line in run.read_metrics(desk / "parts") if line["split"] == "valid"] == [2]

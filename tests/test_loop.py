@@ -2,19 +2,25 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from shrunk import shrunk
+from shrunk import FAMILIES, shrunk
 
 import zoo
-from zoo.errors import RunFailed, UserError
+from zoo import disk
+from zoo.errors import Interrupted, RunFailed, UserError
 from zoo.train import checkpoint
+from zoo.train.telemetry import Display
 
 WORDS = (
     "the",
@@ -48,10 +54,14 @@ def text(tmp_path_factory):
 SPECIALS = {role: f"<{role}>" for role in ("pad", "cls", "sep", "mask", "eod")}
 
 
+QUICK = ("bert-base", "summed micro-batches")
+
+
 def small(name, **train):
     """A family's recipe shrunk, on bytes, so that no tokenizer is trained."""
     tokenizer = {"kind": "bytes", "size": 300, "specials": SPECIALS}
-    return shrunk(name, updates=6, evaluate_every=3, micro_rows=3, **train).with_changes(tokenizer=tokenizer)
+    train = {"updates": 6, "evaluate_every": 3, "micro_rows": 3, **train}
+    return shrunk(name, **train).with_changes(tokenizer=tokenizer)
 
 
 def without_timings(history):
@@ -63,12 +73,23 @@ def state(run, step):
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2-small", "xlnet-base")]
+KINDS = {
+    "summed micro-batches": {},
+    "one micro-batch": {"micro_rows": 8},
+    "bfloat16": {"precision": "bfloat16"},
+    "bfloat16, one micro-batch": {"precision": "bfloat16", "micro_rows": 8},
+}
+PARTS = [
+    pytest.param(name, train, id=f"{name}, {kind}", marks=() if (name, kind) == QUICK else pytest.mark.slow)
+    for name in FAMILIES
+    for kind, train in KINDS.items()
+]
 
 
-@pytest.mark.parametrize("name", ["bert-base", *SLOW])
-def test_a_run_in_two_parts_equals_a_run_in_one(name, text, tmp_path):
-    recipe = small(name)
+@pytest.mark.parametrize("name, train", PARTS)
+def test_a_run_in_two_parts_equals_a_run_in_one(name, train, text, tmp_path):
+    """With dropout everywhere; BERT's rows are pairs of sentences."""
+    recipe = small(name, **train)
     one = zoo.pretrain(recipe, text, tmp_path / "one")
     zoo.pretrain(recipe, text, tmp_path / "two", stop_at=4)
     two = zoo.pretrain(recipe, text, tmp_path / "two", resume=True)
@@ -81,7 +102,7 @@ def test_what_a_run_leaves_behind(text, tmp_path, capsys):
     capsys.readouterr()
     names = {p.name for p in run.folder.iterdir() if not p.name.startswith(".")}
     assert {"recipe.yaml", "environment.json", "tokenizer.json", "metrics.jsonl", "checkpoints"} <= names
-    assert [p.name for p in checkpoint.whole(run.folder)] == ["step-00000006", "step-00000004"]
+    assert list(checkpoint.found(run.folder)) == [6, 4]
     train = [line for line in run.history if line["split"] == "train"]
     valid = [line for line in run.history if line["split"] == "valid"]
     assert [line["step"] for line in train] == [1, 2, 3, 4, 5, 6]
@@ -245,6 +266,154 @@ def test_texts_and_data_frames_are_corpora(tmp_path):
     assert one.history[0]["loss"] == two.history[0]["loss"]
 
 
+# --- what is saved on the way, and how a run goes on from it
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(text, tmp_path, capsys):
+    """Which is also how a run looks that was killed: metrics.jsonl is ahead of the newest whole checkpoint."""
+    recipe = small("gpt2-small", checkpoint_every=2, keep_checkpoints=1, keep_every=4, evaluate_every=2)
+    whole = zoo.pretrain(recipe, text, tmp_path / "run")
+    kept, expected, sample = list(checkpoint.found(whole.folder)), state(whole, 6), whole.sample
+    best = min((line for line in whole.history if line["split"] == "valid"), key=lambda line: line["loss"])["step"]
+    assert set(kept) == {best, 4, 6}
+    (checkpoint.folder_of(whole.folder, 6) / "state.json").write_text("{}")
+    (whole.folder / "sample.txt").unlink()
+    capsys.readouterr()
+    again = zoo.pretrain(recipe, text, whole.folder, resume=True)
+    assert "damaged-step-00000006" in capsys.readouterr().err
+    assert state(again, 6) == expected
+    assert without_timings(again.history) == without_timings(whole.history)
+    assert again.sample == sample
+    assert list(checkpoint.found(again.folder)) == kept
+
+
+def test_a_checkpoint_is_written_while_training_goes_on(text, tmp_path, monkeypatch):
+    """And metrics.jsonl is on the disk, with all lines up to its step, before it has its name."""
+    flush, rename, done, behind = disk.flush, os.rename, [], []
+
+    def flushed(path):
+        done.append(path.name)
+        flush(path)
+
+    def renamed(old, new):
+        if new.name.startswith("step"):
+            lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+            steps = [json.loads(line)["step"] for line in lines if json.loads(line)["split"] == "train"]
+            assert steps[-1] >= int(new.name[-8:])
+            assert done[done.index("metrics.jsonl") :].count("model.safetensors") == 1
+            done.clear()
+            behind.append(threading.current_thread() is not threading.main_thread())
+        rename(old, new)
+
+    monkeypatch.setattr(disk, "flush", flushed)
+    monkeypatch.setattr(disk.os, "rename", renamed)
+    zoo.pretrain(small("gpt2-small", checkpoint_every=2, keep_checkpoints=9), text, tmp_path / "run")
+    assert behind == [True, True, True]
+
+
+@pytest.mark.slow
+def test_a_disk_that_refuses_a_save_does_not_end_the_run(text, tmp_path, monkeypatch, capsys):
+    write = checkpoint.write_tensors
+
+    def full(arrays, file):
+        if any(f"{step:08d}" in file.parent.name for step in refused):
+            raise OSError(28, "No space left on device")
+        write(arrays, file)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
+    recipe, refused = small("gpt2-small", checkpoint_every=2, evaluate_every=None), [4]
+    run = zoo.pretrain(recipe, text, tmp_path / "run")
+    assert "warning: the checkpoint after update 4 could not be written ([Errno 28] No space" in capsys.readouterr().err
+    assert list(checkpoint.found(run.folder)) == [6, 2]
+    refused.append(6)
+    with pytest.raises(RunFailed, match=r"last checkpoint could not be written .*No space"):
+        zoo.pretrain(recipe, text, tmp_path / "failed", stop_at=6)
+    assert list(checkpoint.found(tmp_path / "failed")) == [2]
+    refused.clear()
+    after = zoo.pretrain(recipe, text, tmp_path / "failed", resume=True)
+    assert state(after, 6) == state(run, 6)
+    assert without_timings(after.history) == without_timings(run.history)
+
+
+def test_what_a_run_began_with_is_not_needed_again(started, text, tmp_path):
+    """Not even when the run was killed before its first checkpoint of its own."""
+    recipe = small("gpt2-small").with_changes(train={"seed": 5, "evaluate_every": None})
+    origin = tmp_path / "origin"
+    shutil.copytree(started.folder, origin)
+    whole = zoo.pretrain(recipe, text, tmp_path / "run", init_from=origin, stop_at=3)
+    shutil.rmtree(origin)
+    assert list(checkpoint.found(whole.folder)) == [3, 0]
+    expected = state(whole, 3)
+    shutil.rmtree(checkpoint.folder_of(whole.folder, 3))
+    again = zoo.pretrain(recipe, text, tmp_path / "run", init_from=origin, stop_at=3, resume=True)
+    assert state(again, 3) == expected
+    assert without_timings(again.history) == without_timings(whole.history)
+
+
+def interrupted(monkeypatch, updates):
+    """SIGTERM comes after so many updates of the next run."""
+    update = Display.update
+    seen = []
+
+    def interrupting(*arguments):
+        update(*arguments)
+        seen.append(1)
+        if len(seen) == updates:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Display, "update", interrupting)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--seed 7 --data texts/0?.txt",
+        "--minutes 2 --stop-at 4 --data texts --set train.warmup_updates=1000",
+        "--init-from origin --stop-at 4 --data texts",
+        "--data texts --updates 5 --set data.valid=texts/29.txt",
+    ],
+)
+def test_the_command_that_is_told_continues(options, started, text, tmp_path, monkeypatch, capsys):
+    """From another folder, too, where the run is given by its absolute path."""
+    from zoo import cli
+    from zoo.train.run import to_yaml
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(text, "texts")
+    shutil.copytree(started.folder, "origin")
+    Path("small.yaml").write_text(to_yaml(small("gpt2-small")))
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    out = elsewhere / "a run"
+    with monkeypatch.context() as patch:
+        interrupted(patch, 2)
+        assert cli.run(["pretrain", "small.yaml", "--out", str(out), *options.split()]) == 128 + signal.SIGTERM
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "saved after update 2 of " in told
+    command = shlex.split(told.partition("to continue: ")[2])
+    assert command[:2] == ["zoo", "pretrain"]
+    monkeypatch.chdir(elsewhere)
+    assert cli.run(command[1:]) == 0
+    stopped = next(iter(checkpoint.found(out)))
+    assert stopped == (4 if "--stop-at" in options else zoo.recipe(out / "recipe.yaml").train.updates)
+    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if line["split"] == "train"] == list(range(1, stopped + 1))
+
+
+def test_how_to_continue_on_texts_from_memory_is_told(tmp_path, monkeypatch):
+    texts = [" ".join(WORDS) + f" number {n}." for n in range(40)]
+    with monkeypatch.context() as patch:
+        interrupted(patch, 2)
+        with pytest.raises(Interrupted, match="saved after update 2 of 6; to continue: ") as caught:
+            zoo.pretrain(small("gpt2-small"), texts, tmp_path / "run", stop_at=3)
+    line = str(caught.value).partition("to continue: ")[2].replace("the same texts", "texts")
+    refuse("was in the memory of a Python process", tmp_path / "run" / "recipe.yaml", out=tmp_path / "run", resume=True)
+    done = eval(line, {"zoo": zoo, "texts": texts})
+    assert [line["step"] for line in done.history if line["split"] == "train"] == [1, 2, 3]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on(text, tmp_path, number):
@@ -262,7 +431,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(text, tmp_path, number):
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 128 + number, told
-    assert "--resume continues" in told
+    assert "to continue: zoo pretrain " in told
     assert "Traceback" not in told
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     saved = checkpoint.newest(out)

@@ -27,8 +27,9 @@ def whole_folder(final: Path) -> Iterator[Path]:
     OSError when the disk will not have it, or `final` holds something.
     """
     temporary = partial(final)
+    make_folder(final.parent)
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         yield temporary
         for path in (*temporary.iterdir(), temporary):
@@ -38,6 +39,21 @@ def whole_folder(final: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def remove_folder(folder: Path) -> None:
+    """Deletes a folder at once: what a killed process leaves of it does not bear its name."""
+    temporary = partial(folder)
+    os.rename(folder, temporary)
+    shutil.rmtree(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, and forces their names onto the disk."""
+    for path in reversed((folder, *folder.parents)):
+        if not path.exists():
+            path.mkdir(exist_ok=True)
+            flush(path.parent)
 
 
 def partial(path: Path) -> Path:

@@ -35,8 +35,9 @@ def open_saved(where: str | Path) -> Saved:
 
     Raises UserError where there is none, or what is there is damaged or does not fit together.
     """
-    if isinstance(where, Path) or (os.sep in where and not where.startswith("hf:")) or where.startswith("."):
+    if is_folder(where):
         return _in_folder(Path(where))
+    where = str(where)
     if where.startswith("hf:"):
         from zoo.exchange.folder import read
         from zoo.exchange.hub import fetched
@@ -45,6 +46,13 @@ def open_saved(where: str | Path) -> Saved:
     from zoo.registered import place_of
 
     return open_saved(place_of(where))
+
+
+def is_folder(where: str | Path) -> bool:
+    """Whether a folder is meant: a Path, or text with a separator or a leading dot."""
+    if isinstance(where, Path):
+        return True
+    return not where.startswith("hf:") and (os.sep in where or where.startswith("."))
 
 
 def _in_folder(folder: Path) -> Saved:

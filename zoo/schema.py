@@ -140,7 +140,8 @@ class Train(Section):
     evaluate_tokens: Count | None = None  # of the validation split; None = all of it
     checkpoint_every: Count | None = None  # updates; the last one always has a checkpoint
     checkpoint_minutes: Positive = 30.0
-    keep_checkpoints: Count = 3
+    keep_checkpoints: Count = 3  # the newest; beside them the one with the lowest validation loss is always kept
+    keep_every: Count | None = None  # updates; the checkpoints at its multiples are written, and kept for good
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 

@@ -5,8 +5,11 @@ size and sha256, written last). A checkpoint is written to a temporary folder, f
 """
 
 import json
+import math
+import os
 import re
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import numpy as np
 from zoo import disk
 from zoo.errors import UserError
 from zoo.progress import say
+from zoo.schema import Train
 from zoo.tensors import TensorFile, write_tensors
 
 WEIGHTS, SLOTS, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -25,31 +29,46 @@ def folder_of(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
-def save(
-    run: Path, step: int, weights: dict[str, Any], slots: dict[str, Any], state: dict[str, Any], keep: int
-) -> Path:
-    """Writes one checkpoint and drops all but the newest `keep`. OSError when the disk will not have it."""
+def found(run: Path) -> dict[int, Path]:
+    """The checkpoints of a run by their step, newest first; any of them may be damaged."""
+    folders = {path.name: path for path in (run / "checkpoints").glob("step-*")}
+    steps = (int(name.removeprefix("step-")) for name in folders if re.fullmatch(r"step-\d{8,}", name))
+    return {step: folder_of(run, step) for step in sorted(steps, reverse=True)}
+
+
+def save(run: Path, step: int, weights: Mapping[str, Any], slots: Mapping[str, Any], state: dict[str, Any]) -> None:
+    """Writes one checkpoint, unless it is there. OSError when the disk will not have it.
+
+    weights, slots: what numpy can read, by name; it is read here and not before.
+    """
     final = folder_of(run, step)
     if final.exists():
-        if damage(final) is None:
-            return final
-        shutil.rmtree(final)
-    for left in final.parent.glob(".*"):  # of a process that was killed
-        shutil.rmtree(left)
+        return
     with disk.whole_folder(final) as folder:
-        for variables, name in ((weights, WEIGHTS), (slots, SLOTS)):
-            write_tensors({key: variable.value.numpy() for key, variable in variables.items()}, folder / name)
+        for values, name in ((weights, WEIGHTS), (slots, SLOTS)):
+            write_tensors({key: np.asarray(value) for key, value in values.items()}, folder / name)
         (folder / STATE).write_text(json.dumps({"step": step, **state}, indent=1, sort_keys=True))
         disk.write_manifest(folder)
-    for old in whole(run)[keep:]:
-        shutil.rmtree(old)
-    return final
 
 
-def whole(run: Path) -> list[Path]:
-    """The checkpoints that were finished, newest first."""
-    found = [p for p in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d{8}", p.name)]
-    return sorted((p for p in found if (p / disk.MANIFEST).is_file()), reverse=True)
+def drop(run: Path, train: Train, losses: Mapping[int, float]) -> None:
+    """Deletes the checkpoints that are not kept."""
+    there = found(run)
+    for step in there.keys() - kept(there, train, losses):
+        disk.remove_folder(there[step])
+
+
+def kept(steps: Iterable[int], train: Train, losses: Mapping[int, float]) -> set[int]:
+    """The newest `keep_checkpoints`, the multiples of `keep_every`, and the best: that of the lowest validation loss.
+
+    losses: of the steps that were evaluated; of equal ones the earlier is the best.
+    """
+    steps = sorted(steps)
+    chosen = set(steps[-train.keep_checkpoints :])
+    if train.keep_every is not None:
+        chosen |= {step for step in steps if step and step % train.keep_every == 0}
+    known = [step for step in steps if math.isfinite(losses.get(step, math.nan))]
+    return chosen | set(sorted(known, key=losses.__getitem__)[:1])
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -62,17 +81,36 @@ def newest(run: Path) -> Path | None:
 
     Raises UserError where all are damaged: what is left of them is not thrown away.
     """
-    found = whole(run)
-    for checkpoint in found:
+    there = found(run)
+    for checkpoint in there.values():
         if (wrong := damage(checkpoint)) is None:
             return checkpoint
         say(f"the checkpoint {checkpoint} is damaged ({wrong})")
-    if found:
+    if there:
         raise UserError(f"all checkpoints of {str(run)!r} are damaged; give another --out to start again")
     return None
 
 
-def load(checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
-    """Weights, optimizer slots and state of a checkpoint."""
+def tidy(run: Path, step: int) -> None:
+    """Clears up for a run that goes on from its newest whole checkpoint, that of `step`.
+
+    What a killed process was writing or deleting goes. Later checkpoints, which are damaged, get another name, so that
+    they are neither counted nor in the way.
+    """
+    for left in (run / "checkpoints").glob(".*"):
+        shutil.rmtree(left)
+    for later, path in found(run).items():
+        if later > step:
+            aside = path.with_name(f"damaged-{path.name}")
+            number = 1
+            while aside.exists():
+                number += 1
+                aside = path.with_name(f"damaged-{path.name}-{number}")
+            os.rename(path, aside)
+            say(f"it is kept as {aside}")
+
+
+def load(checkpoint: Path) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], dict[str, Any]]:
+    """Weights and optimizer slots, each array read when it is asked for, and the state of a checkpoint."""
     state = json.loads((checkpoint / STATE).read_text())
-    return dict(TensorFile(checkpoint / WEIGHTS)), dict(TensorFile(checkpoint / SLOTS)), state
+    return TensorFile(checkpoint / WEIGHTS), TensorFile(checkpoint / SLOTS), state

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from zoo.disk import write_whole
+from zoo.disk import make_folder, write_whole
 from zoo.errors import RunFailed, UserError
 from zoo.registry import read_sections
 from zoo.schema import Recipe, checked
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 RECIPE, ENVIRONMENT, TOKENIZER = "recipe.yaml", "environment.json", "tokenizer.json"
 METRICS, SAMPLE = "metrics.jsonl", "sample.txt"
 LOCK = ".lock"
+MEMORY = "memory"  # stands for a corpus that was given as texts or as a DataFrame
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors")
 
 
@@ -85,7 +87,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = (folder / LOCK).open("w")
     except OSError as error:
         _take_away(made)
@@ -93,10 +95,11 @@ def locked(folder: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            gone = os.fstat(lock.fileno()).st_nlink == 0  # who held it took it away, and nobody else is kept out by it
         except OSError:
-            raise UserError(
-                f"another process is training in {str(folder)!r}; wait for it or give another --out"
-            ) from None
+            gone = True
+        if gone:
+            raise UserError(f"another process is training in {str(folder)!r}; wait for it or give another --out")
         try:
             yield
         except OSError as error:
@@ -178,15 +181,39 @@ def differences(stored: dict[str, Any], given: dict[str, Any], prefix: str = "")
 
 
 def asked(recipe: Recipe, given: dict[str, Any], data: Any) -> Recipe:
-    """The recipe with what was given beside it."""
-    changes: dict[str, Any] = {"train": {key: given[key] for key in ("updates", "seed") if given[key] is not None}}
-    if isinstance(data, str | Path):
-        text = str(data)
-        # A run must be repeatable from its recipe alone, from any folder.
-        changes["data"] = {"corpus": text if text == "sotu" or text.startswith("hf:") else str(Path(text).absolute())}
-    elif data is not None:
-        changes["data"] = {"corpus": "memory"}
-    return recipe.with_changes(**changes)
+    """The recipe with what was given beside it; its files are absolute, so that it can be repeated from any folder."""
+    train = {key: given[key] for key in ("updates", "seed") if given[key] is not None}
+    if data is None:
+        corpus = recipe.data.corpus
+        corpus = corpus if corpus == MEMORY else _absolute(corpus)
+    else:
+        corpus = _absolute(str(data)) if isinstance(data, str | Path) else MEMORY
+    texts = {"corpus": corpus, "valid": _absolute(recipe.data.valid)}
+    return recipe.with_changes(train=train, data=texts, tokenizer={"file": _absolute(recipe.tokenizer.file)})
+
+
+def _absolute(place: str | None) -> str | None:
+    """The same place from any folder; names stay names."""
+    if not place or place == "sotu" or place.startswith("hf:"):
+        return place
+    return str(Path(place).expanduser().absolute())
+
+
+def corpus_of(recipe: Recipe) -> str:
+    """What the recipe reads. UserError where a run read what only its process had."""
+    if recipe.data.corpus == MEMORY:
+        raise UserError("the corpus of this recipe was in the memory of a Python process; give its texts again there")
+    return recipe.data.corpus
+
+
+def continuing(folder: Path, recipe: Recipe, stop_at: int | None) -> str:
+    """The command that continues a run, for a shell in this folder; for Python where the corpus came from there."""
+    file = folder / RECIPE
+    if recipe.data.corpus == MEMORY:
+        more = "" if stop_at is None else f", stop_at={stop_at}"
+        return f"zoo.pretrain({str(file)!r}, the same texts, {str(folder)!r}, resume=True{more})"
+    words = ["zoo", "pretrain", str(file), "--out", str(folder), "--resume"]
+    return shlex.join(words if stop_at is None else [*words, "--stop-at", str(stop_at)])
 
 
 def given_again(folder: Path, given: dict[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,16 @@ class Engine:
         """Every task's total without dropout."""
         return self._score(batch, None)
 
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The weights and the optimizer's slots as they are now, by name: tensors that later updates leave alone.
+
+        This takes no time: a tensor that was read shares its variable's buffer. An op that changes a variable in place
+        copies a buffer first that somebody else holds (TensorFlow's PrepareToUpdateVariable), so that the next update
+        pays for one copy of what is still held.
+        """
+        weights = {name: weight.value.read_value() for name, weight in self.learner.weights.items()}
+        return weights, {name: slot.value.read_value() for name, slot in self.optimizer.slots.items()}
+
     def reset(self) -> None:
         """Forgets everything but the weights: summed gradients, optimizer slots, failure."""
         for state in (*(self.gradients or {}).values(), *(slot.value for slot in self.optimizer.slots.values())):

@@ -1,0 +1,114 @@
+"""One process's work on one run: everything that training needs, from the recipe and the corpus."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zoo import disk
+from zoo.corpus.prepare import Corpus
+from zoo.corpus.rows import plan
+from zoo.errors import RunFailed, UserError
+from zoo.objective import Vocab
+from zoo.progress import say
+from zoo.saved import Saved, some
+from zoo.schema import Recipe
+from zoo.train import budget, checkpoint, run
+from zoo.train.feed import EVALUATION_SEED, Feed
+from zoo.train.saver import Saver
+from zoo.train.start import Learner, fitting_precision, start_backend
+
+
+class Session:
+    """The network, its optimizer and its rows at some update of a run, and how they are kept."""
+
+    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, fitted: bool):
+        start_backend()
+        from zoo.train.optimizer import Optimizer
+        from zoo.train.step import Engine
+
+        if not fitted:
+            settled = {"precision": fitting_precision(recipe)}
+            recipe = recipe.with_changes(train=settled)
+            recipe = recipe.with_changes(train={"micro_rows": budget.fitting_rows(recipe)})
+        self.recipe, self.corpus, self.folder = recipe, corpus, folder
+        tokenizer = corpus.tokenizer
+        vocab = Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special)
+        self.learner = Learner(recipe, vocab, recipe.train.precision)
+        self.optimizer = Optimizer(recipe.train.adam, self.learner.weights)
+        self.engine = Engine(self.learner, self.optimizer, recipe.train)
+        objective = self.learner.objective
+        shape: dict[str, Any] = {"row_tokens": recipe.row_tokens, "extra": objective.extra_tokens}
+        shape |= {"special": tokenizer.special, "rows_per_update": recipe.rows_per_update}
+        rows = plan(corpus.train, recipe.data, **shape, seed=recipe.train.seed)
+        held_out = plan(corpus.valid, recipe.data, **shape, seed=EVALUATION_SEED, whole=True)
+        micro_rows = recipe.train.micro_rows or 1
+        self.feed = Feed(objective, rows, recipe.rows_per_update, micro_rows, recipe.train.seed)
+        count = held_out.rows_in_epoch
+        if recipe.train.evaluate_tokens is not None:
+            count = min(count, -(-recipe.train.evaluate_tokens // recipe.row_tokens))
+        self.held_out = Feed(objective, held_out, count, micro_rows, EVALUATION_SEED)
+        self.step = 0  # updates done
+        self.losses: dict[int, float] = {}  # of the validation split, after which update
+        self.saver = Saver()
+        self.saved_at = time.monotonic()
+
+    def init_from(self, starting: Saved) -> None:
+        """Takes the weights of another model that fit by name and shape, and says which."""
+        found, own = starting.weights, self.learner.weights
+        taken = {name for name in found if name in own and tuple(own[name].shape) == found[name].shape}
+        if not taken:
+            raise UserError(f"--init-from {starting.where} has no weight that fits this recipe by name and shape")
+        self.learner.set_weights({name: found[name] for name in taken})
+        told = f"{len(taken)} of {len(own)} weights and the tokenizer taken from {starting.where}"
+        fresh, left = sorted(own.keys() - taken), sorted(found.keys() - taken)
+        for what, names in (("fresh", fresh), ("left out", left)):
+            told += f"; {what}: {some(names)}" if names else ""
+        say(told)
+
+    def fit_minutes(self, minutes: float) -> None:
+        """Measures an update here and sets the schedule's end so that training takes `minutes`."""
+        seconds = budget.measure(self.engine, self.feed, self.held_out)
+        train = budget.fitted(self.recipe, minutes, seconds)
+        self.recipe = self.recipe.with_changes(train=train)
+        say(f"--minutes {minutes:g}: {self.recipe.train.updates} updates of {seconds.update:.3g} s")
+
+    def write_start(self, given: dict[str, Any], fingerprint: str) -> None:
+        """Everything the folder holds before the first update."""
+        (self.folder / run.TOKENIZER).write_text(self.corpus.tokenizer.json(), encoding="utf-8")
+        facts = {"given": given, "corpus_fingerprint": fingerprint, "corpus": self.corpus.facts}
+        run.write_environment(self.folder, **facts, device=budget.device())
+        run.write_recipe(self.folder, self.recipe)
+
+    def restore(self, found: Path | None) -> None:
+        """Goes on from a checkpoint, the newest whole one of the run; from the start where that is None."""
+        if found is not None:
+            weights, slots, state = checkpoint.load(found)
+            self.learner.set_weights(weights)
+            for name, value in slots.items():
+                self.optimizer.slots[name].assign(value)
+            self.step = state["step"]
+            say(f"resumed from {found}")
+        checkpoint.tidy(self.folder, self.step)
+        kept = run.cut_metrics(self.folder, self.step)
+        self.losses = {line["step"]: line["loss"] for line in kept if line["split"] == "valid"}
+
+    def begin_save(self) -> None:
+        """Writes a checkpoint of this moment while training goes on."""
+        self.saved_at = time.monotonic()
+        self.saver.begin(self.step, partial(self._save, self.step, *self.engine.state(), dict(self.losses)))
+
+    def save(self) -> None:
+        """Writes a checkpoint of this moment, unless it is written, and returns when it is on the disk."""
+        self.saver.wait()
+        try:
+            self._save(self.step, *self.engine.state(), self.losses)
+        except OSError as error:
+            raise RunFailed(f"the last checkpoint could not be written to {self.folder}: {error}") from None
+
+    def _save(self, step: int, weights: dict[str, Any], slots: dict[str, Any], losses: dict[int, float]) -> None:
+        """The lines of metrics.jsonl up to a checkpoint's step are on the disk before it is."""
+        disk.flush(self.folder / run.METRICS)
+        train = self.recipe.train
+        checkpoint.save(self.folder, step, weights, slots, {"tokens": step * train.tokens_per_update})
+        checkpoint.drop(self.folder, train, losses)
