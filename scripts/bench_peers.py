@@ -63,6 +63,16 @@ def run(command: list[str]) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def peer_python() -> Path:
+    """The Python of the peers' environment, which is made where it is missing."""
+    if not (PEERS / "ready").exists():
+        print("making .venv-peers ...", file=sys.stderr)
+        venv.create(PEERS, with_pip=True, clear=True)
+        subprocess.run([PEERS / "bin/python", "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
+        (PEERS / "ready").touch()
+    return PEERS / "bin/python"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=2, help="how often each runs")
@@ -71,14 +81,8 @@ def main() -> None:
     if arguments.peer:
         print(json.dumps(peer()))
         return
-    if not (PEERS / "ready").exists():
-        print("making .venv-peers ...", file=sys.stderr)
-        venv.create(PEERS, with_pip=True, clear=True)
-        subprocess.run([PEERS / "bin/python", "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
-        (PEERS / "ready").touch()
-
     ours = [sys.executable, "-m", "zoo", "bench", "gpt2-small", "--rows", str(ROWS), "--context", str(TOKENS), "--json"]
-    theirs = [str(PEERS / "bin/python"), __file__, "--peer"]
+    theirs = [str(peer_python()), __file__, "--peer"]
     found: dict[str, list[dict[str, float]]] = {"zoo": [], "transformers, torch.compile": []}
     for turn in range(arguments.turns):
         for name, command in zip(found, (ours, theirs), strict=True):

@@ -6,8 +6,12 @@ from typing import Any
 import keras
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, traced once for all arguments of equal shapes; numpy arrays come in as tensors."""
+def compiled(function: Callable[..., Any], *, fused: bool = False) -> Callable[..., Any]:
+    """The same function, traced once for all arguments of equal shapes; numpy arrays come in as tensors.
+
+    fused: XLA compiles the whole. That takes seconds and pays for many calls on few tokens each, where the many small
+    operations take longer than the matmuls; large matmuls are slower than TensorFlow's own.
+    """
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf
@@ -18,7 +22,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         tensors = tf.nest.map_structure(lambda x: None if x is None else tf.convert_to_tensor(x), arguments)
         shapes = tuple(None if x is None else tuple(x.shape) for x in tf.nest.flatten(tensors))
         if shapes not in graphs:
-            graphs[shapes] = tf.function(function, autograph=False)
+            graphs[shapes] = tf.function(function, autograph=False, jit_compile=fused)
         return graphs[shapes](*tensors)
 
     return call

@@ -110,7 +110,9 @@ class Attention(Part):
         if see_BQK is not None:
             unseen_BQK: Any = ops.where(see_BQK, 0.0, UNSEEN)
             score_BHQK += unseen_BQK[:, None]
-        weight_BHQK, scale = thin(self.lowered(ops.softmax(score_BHQK)), self.dropout, noise, "weights")
+        # Keras warns of a softmax over one key; a text may be that short.
+        share_BHQK = ops.softmax(score_BHQK) if score_BHQK.shape[-1] != 1 else ops.ones_like(score_BHQK)
+        weight_BHQK, scale = thin(self.lowered(share_BHQK), self.dropout, noise, "weights")
         mixed_BQHd = float32(ops.transpose(ops.matmul(weight_BHQK, v_BHKd), (0, 2, 1, 3))) * scale
         if see_BQK is not None:
             mixed_BQHd *= float32(ops.any(see_BQK, axis=-1))[:, :, None, None]

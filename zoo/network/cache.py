@@ -1,9 +1,14 @@
 """What a stack keeps of the tokens it has read, so that later ones read them without reading all again.
 
-Shapes: B rows, S slots, H heads, d width of a head.
+Shapes: B rows, N new tokens, S slots, H heads, d width of a head.
 """
 
-from zoo.kernels.slots import Slots
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.network.attention import Keys
 from zoo.schema import Model
 
 
@@ -14,6 +19,23 @@ class Cache:
     """
 
     def __init__(self, model: Model, rows: int, slots: int, dtype: str):
-        shape = (rows, model.heads, slots, model.head_width)
+        def empty() -> keras.Variable:
+            zeros = ops.zeros((rows, model.heads, slots, model.head_width), dtype)
+            return keras.Variable(zeros, trainable=False, dtype=dtype, autocast=False)
+
         self.slots = slots
-        self.blocks = [(Slots(shape, dtype), Slots(shape, dtype)) for _ in range(model.layers)]
+        self.blocks = [(empty(), empty()) for _ in range(model.layers)]
+
+    def extended(self, block: int, new: Keys, first: Any) -> Keys:
+        """Keeps what a block made of N more tokens, whose slots begin at `first`; returns all it has.
+
+        first: None empties the cache before; a tensor needs a graph that XLA compiles (zoo/kernels/compiled.py).
+        """
+        for variable, new_BHNd in zip(self.blocks[block], (new.k, new.v), strict=True):
+            if first is None:
+                left = self.slots - new_BHNd.shape[2]
+                variable.assign(ops.pad(new_BHNd, [(0, 0), (0, 0), (0, left), (0, 0)]))
+            else:
+                variable.assign(ops.slice_update(variable.value, (0, 0, first, 0), new_BHNd))
+        k, v = (ops.convert_to_tensor(variable.value) for variable in self.blocks[block])
+        return Keys(k, v, new.r)

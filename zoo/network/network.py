@@ -11,7 +11,6 @@ from keras import ops
 from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.kernels.random import RowNoise, drop
-from zoo.network.attention import Keys
 from zoo.network.block import Block
 from zoo.network.cache import Cache
 from zoo.network.embedding import Embed
@@ -92,21 +91,20 @@ class Network(Part):
                 x_BTD = block(x_BTD, see_BTT, keys, other_BQK=other_BTT, noise=noise and noise.under(site))
         return self._finish(g_BPD, blind)
 
-    def extend(self, stream: Stream, see_BNS: Any, cache: Cache, first: Any) -> Any:
+    def extend(self, stream: Stream, see_BNS: Any, cache: Cache, first: Any = None) -> Any:
         """Hidden states of N tokens that come after those in the cache, [B, N, D] float32; then it holds them too.
 
-        see [B, N, S]: which slots they may attend to; first: the slot of the first of them.
+        see [B, N, S]: which slots they may attend to; first: their first slot, None for an empty cache.
         """
         x_BND = self.embed(stream)
         table_RD, at_BN = None, None
         if self.model.positions == "relative":
             table_RD = halved_sinusoid(distances(cache.slots, cache.slots), self.model.width)
-            at_BN = ops.broadcast_to(first + ops.arange(stream.token.shape[1]), sizes(stream.token))
-        for block, (k_slots, v_slots) in zip(self.blocks, cache.blocks, strict=True):
-            new = block.keys(x_BND, table_RD)
-            k_slots.write(first, new.k)
-            v_slots.write(first, new.v)
-            x_BND = block(x_BND, see_BNS, Keys(k_slots.read(), v_slots.read(), new.r), at_BP=at_BN)
+            slot_N: Any = ops.arange(stream.token.shape[1])
+            at_BN = ops.broadcast_to(slot_N if first is None else first + slot_N, sizes(stream.token))
+        for index, block in enumerate(self.blocks):
+            keys = cache.extended(index, block.keys(x_BND, table_RD), first)
+            x_BND = block(x_BND, see_BNS, keys, at_BP=at_BN)
         return self._finish(x_BND, None)
 
     def logits(self, hidden: Any) -> Any:

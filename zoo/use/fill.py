@@ -43,14 +43,15 @@ def fill(model: "Loaded", texts: list[str], best: int = 5) -> list[Filled]:
 def _filled(model: "Loaded", frame: Frame, parts: list[str], text: str, best: int) -> Filled:
     if len(parts) == 1:
         raise UserError(f"{text!r} has no blank; write [MASK] for every token to be guessed")
+    # White space before a word is part of the word's token or of none, so it belongs to the blank.
+    joined = model.recipe.tokenizer.kind not in ("bytes", "characters")
     ids: list[int] = []
     at: list[int] = []
     for number, part in enumerate(parts):
         if number:
             at.append(len(frame.before) + len(ids))
             ids.append(0)  # whatever: the objective hides it
-        # White space before a word is part of the word's token or of none, so it belongs to the blank.
-        ids += model.tokenizer.encode(part.rstrip() if number + 1 < len(parts) else part).tolist()
+        ids += model.tokenizer.encode(part.rstrip() if joined and number + 1 < len(parts) else part).tolist()
     tokens = np.array(ids)
     frame.check([tokens])
     rows = frame.rows([tokens], 1)
@@ -61,15 +62,15 @@ def _filled(model: "Loaded", frame: Frame, parts: list[str], text: str, best: in
     objective = model.learner.objective
     batch = objective.ask(rows, chosen)
     hidden = objective.hidden(Reader(model.network, model.learner.layers), batch)
-    logits_PV = np.asarray(model.network.logits(hidden), np.float64)[0, :, : model.tokenizer.size]
+    logits_PV = np.asarray(model.network.logits(hidden), np.float64)[0]
     chance_PV = np.exp(logits_PV - logits_PV.max(axis=1, keepdims=True))
     chance_PV /= chance_PV.sum(axis=1, keepdims=True)
     guesses = []
     for chance_V in chance_PV:
-        order = np.argsort(-chance_V, kind="stable")[:best]
+        order = np.argsort(-chance_V[: model.tokenizer.size], kind="stable")[:best]
         guesses.append([Guess(model.tokenizer.decode([token]), float(chance_V[token])) for token in order])
     whole = parts[-1]
     for part, blank in zip(reversed(parts[:-1]), reversed(guesses), strict=True):
         word = blank[0].token
-        whole = (part.rstrip() if word[:1].isspace() else part) + word + whole
+        whole = (part.rstrip() if joined and word[:1].isspace() else part) + word + whole
     return Filled(whole, guesses)

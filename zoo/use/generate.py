@@ -39,38 +39,43 @@ def generate(
 
     Raises UserError for a model that is not causal, a prompt longer than its context, or an impossible setting.
     """
-    if model.learner.objective.visibility != "causal":
-        raise UserError(f"{model.recipe.name} is not trained to continue text; only causal recipes are")
-    sampling = checked(Sampling, settings, "generate")
-    model.check_head()
     end = model.tokenizer.special.get("eod")
     # Text begins as a document does in training: after the end of another one.
     opening = [] if end is None else [end]
     texts = [opening + model.tokenizer.encode(prompt).tolist() for prompt in prompts]
-    for ids in texts:
+    written = generate_ids(model, texts, tokens, checked(Sampling, settings, "generate"), end=end, cached=cached)
+    return [model.tokenizer.decode(ids[len(opening) :]) for ids in written]
+
+
+def generate_ids(
+    model: "Loaded", prompts: list[list[int]], tokens: int, sampling: Sampling, *, end: int | None, cached: bool = True
+) -> list[list[int]]:
+    """The same for token ids: every prompt with what follows it, up to the id `end`, which is left out."""
+    name, context = model.recipe.name, model.recipe.model.context
+    if model.learner.objective.visibility != "causal":
+        raise UserError(f"{name} is not trained to continue text; only causal recipes are")
+    model.check_head()
+    for ids in prompts:
         if not ids:
             raise UserError("an empty prompt needs a tokenizer with an end-of-document token")
-        if len(ids) > model.recipe.model.context:
-            raise UserError(
-                f"the prompt has {len(ids)} tokens; {model.recipe.name} reads at most {model.recipe.model.context}"
-            )
+        if len(ids) > context:
+            raise UserError(f"the prompt has {len(ids)} tokens; {name} reads at most {context}")
+    texts = [list(ids) for ids in prompts]
     draws = [np.random.default_rng([sampling.seed, n]) for n in range(len(texts))]
     scores = _cached_scores(model, texts, tokens) if cached else _scores(model, texts)
-    ended = [False] * len(texts)
+    open_ends = set(range(len(texts)))
     with progress("generating", tokens, " tokens") as advance:
         for _ in range(tokens):
             # Rows of the vocabulary that the tokenizer never gives out are no text.
-            found = next(scores)[:, : model.tokenizer.size]
+            found = next(scores)[:, : model.learner.objective.vocab.used]
             for n, ids in enumerate(texts):
-                if not ended[n]:
-                    chosen = choose(found[n], sampling, draws[n])
-                    ended[n] = chosen == end
-                    ids.append(chosen)
-            if all(ended):
+                ids.append(choose(found[n], sampling, draws[n]))
+            open_ends -= {n for n in open_ends if texts[n][-1] == end}
+            if not open_ends:
                 break
             advance(1)
-    bodies = (ids[len(opening) : -1 if done else None] for ids, done in zip(texts, ended, strict=True))
-    return [model.tokenizer.decode(np.array(ids, np.int64)) for ids in bodies]
+    written = zip(texts, map(len, prompts), strict=True)
+    return [ids[: ids.index(end, first)] if end is not None and end in ids[first:] else ids for ids, first in written]
 
 
 def choose(score_V: np.ndarray, sampling: Sampling, draws: np.random.Generator) -> int:
@@ -120,9 +125,17 @@ def _cached_scores(model: "Loaded", texts: list[list[int]], tokens: int) -> Any:
     context = model.recipe.model.context
     longest = min(max(map(len, texts)) + tokens, context)
     slots = -(-(longest + STEP) // (2 * STEP)) * 2 * STEP
-    read = model.kept(("generate", len(texts), slots), lambda: _reader(model, len(texts), slots))
+    begin, go_on = model.kept(("generate", len(texts), slots), lambda: _readers(model, len(texts), slots))
     slot = np.broadcast_to(np.arange(slots, dtype=np.int32), (len(texts), slots))
     doc, filled, starts = np.zeros_like(slot), 0, []
+
+    def new(token: np.ndarray) -> tuple[Stream, np.ndarray]:
+        """The tokens of the next slots, and what they may see; the order of the slots is the rank."""
+        position = np.maximum(np.cumsum(doc, axis=1) - 1, 0).astype(np.int32)
+        everything = Stream(slot, doc, position, np.zeros_like(doc), slot)
+        stream = Stream(*(field[:, filled : filled + token.shape[1]] for field in everything))._replace(token=token)
+        return stream, visible(stream, everything)
+
     while True:
         now = [window(len(ids), context) for ids in texts]
         if now != starts:  # at first, and where a text outgrew its context
@@ -131,23 +144,23 @@ def _cached_scores(model: "Loaded", texts: list[list[int]], tokens: int) -> Any:
             width = -(-max(map(len, seen)) // STEP) * STEP
             token, real = padded(seen, width)
             doc, filled = np.pad(real, [(0, 0), (0, slots - width)]), 0
+            yield np.asarray(begin(*new(token)))
+            filled = width
         else:
-            token = np.array([ids[-1:] for ids in texts], np.int32)
             doc[:, filled] = 1
-        position = np.maximum(np.cumsum(doc, axis=1) - 1, 0).astype(np.int32)
-        everything = Stream(slot, doc, position, np.zeros_like(doc), slot)  # the order of slots is the rank
-        new = Stream(*(field[:, filled : filled + token.shape[1]] for field in everything))._replace(token=token)
-        yield np.asarray(read(new, visible(new, everything), np.int32(filled)))
-        filled += token.shape[1]
+            yield np.asarray(go_on(*new(np.array([ids[-1:] for ids in texts], np.int32)), np.int32(filled)))
+            filled += 1
 
 
-def _reader(model: "Loaded", rows: int, slots: int) -> Any:
-    """(stream, see, first slot) -> scores [B, V] after its last token."""
+def _readers(model: "Loaded", rows: int, slots: int) -> tuple[Any, Any]:
+    """Two functions that give the scores [B, V] after the last token: of the first tokens, and of one more."""
     from zoo.kernels.compiled import compiled
     from zoo.network.cache import Cache
 
     network = model.network
     cache = Cache(model.recipe.model, rows, slots, network.compute_dtype)
-    return compiled(
-        lambda stream, see_BNS, first: network.logits(network.extend(stream, see_BNS, cache, first)[:, -1:])[:, 0]
-    )
+
+    def read(stream: Stream, see_BNS: Any, first: Any = None) -> Any:
+        return network.logits(network.extend(stream, see_BNS, cache, first)[:, -1:])[:, 0]
+
+    return compiled(read), compiled(read, fused=True)
