@@ -90,6 +90,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def _of_run(folder: Path, found: Path) -> Saved:
+    if not (folder / run.RECIPE).is_file():
+        raise UserError(f"{str(found)!r} is a checkpoint without its run: {folder / run.RECIPE} is missing")
     state = json.loads((found / checkpoint.STATE).read_text())
     environment = run.read_environment(folder)
     valid = [line for line in run.read_metrics(folder) if line["split"] == "valid" and line["step"] == state["step"]]
