@@ -84,7 +84,7 @@ class Display:
         now = time.monotonic()
         took, self.last_time = (now - self.last_time) / tokens, now
         if self.first:
-            self.first = False
+            self.first, self.losses = False, "first update"
         elif self.seconds_per_token is None:
             self.seconds_per_token = took
             if (line := self.advice(1 / took)) is not None:
