@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.commands import keep, look, make, use
+from zoo.commands import exchange, keep, look, make, use
 from zoo.errors import Interrupted, RunFailed, UserError, nearest
 from zoo.progress import into_nothing, say
 
@@ -125,6 +125,8 @@ app.command()(make.bench)
 app.command()(make.new)
 app.command()(keep.checkpoints)
 app.command()(keep.register)
+app.command()(exchange.export)
+app.command("import")(exchange.import_)
 app.command()(use.generate)
 app.command()(use.fill)
 app.command()(use.score)

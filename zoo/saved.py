@@ -42,7 +42,8 @@ def open_saved(where: str | Path) -> Saved:
         from zoo.exchange.folder import read
         from zoo.exchange.hub import fetched
 
-        return read(fetched(where))._replace(where=where, facts={"origin": where})
+        found = read(fetched(where))
+        return found._replace(where=where, facts={**found.facts, "origin": where})
     from zoo.registered import place_of
 
     return open_saved(place_of(where))

@@ -13,13 +13,18 @@ class TensorFile(Mapping[str, np.ndarray]):
     """The arrays of one file by name, each read from the mapped file when it is asked for."""
 
     def __init__(self, file: Path):
+        import ml_dtypes  # noqa: F401 -- numpy has bfloat16 from then on
         from safetensors import SafetensorError, safe_open
 
         try:
             self._file = safe_open(file, framework="np")
         except (OSError, SafetensorError) as error:
             raise UserError(f"{file} cannot be read: {error}") from None
-        self.shapes = {name: tuple(self._file.get_slice(name).get_shape()) for name in self._file.keys()}  # noqa: SIM118
+        slices = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118
+        self.shapes = {name: tuple(each.get_shape()) for name, each in slices.items()}
+        for name, each in slices.items():
+            if each.get_dtype().startswith("F8"):
+                raise UserError(f"{file} cannot be read: {name} is {each.get_dtype()}, which numpy does not have")
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.shapes:

@@ -181,15 +181,10 @@ def load(path: str | Path, spec: TokenizerSpec) -> Tokenizer:
     """
     place = str(path)
     file = _from_hub(place) if place.startswith("hf:") else Path(place)
-    file = file / "tokenizer.json" if file.is_dir() else file
     try:
-        tokenizer = Tokenizer(file.read_text(encoding="utf-8"), spec)
-    except FileNotFoundError:
-        raise UserError(f"tokenizer.file: there is no {str(file)!r}") from None
-    except OSError as error:
-        raise UserError(f"tokenizer.file: {file} cannot be read ({error.strerror})") from None
-    except Exception as error:  # noqa: BLE001 -- the library raises Exception itself for whatever it cannot read
-        raise UserError(f"tokenizer.file: {place} is no tokenizer.json ({_line(error)})") from None
+        tokenizer = parsed(file / "tokenizer.json" if file.is_dir() else file, spec)
+    except UserError as error:
+        raise UserError(f"tokenizer.file: {error}") from None
     if tokenizer.size > spec.size:
         raise UserError(
             f"the tokenizer {place} has {tokenizer.size:,} ids and the model {spec.size:,} rows for them;"
@@ -198,30 +193,20 @@ def load(path: str | Path, spec: TokenizerSpec) -> Tokenizer:
     return tokenizer
 
 
+def parsed(file: Path, spec: TokenizerSpec) -> Tokenizer:
+    """The tokenizer in a tokenizer.json, whatever its size. UserError where there is none."""
+    try:
+        return Tokenizer(file.read_text(encoding="utf-8"), spec)
+    except FileNotFoundError:
+        raise UserError(f"there is no {str(file)!r}") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror})") from None
+    except Exception as error:  # noqa: BLE001 -- the library raises Exception itself for whatever it cannot read
+        raise UserError(f"{file} is no tokenizer.json ({' '.join(str(error).split())})") from None
+
+
 def _from_hub(place: str) -> Path:
-    from huggingface_hub import HfApi, errors, hf_hub_download
+    from zoo.exchange.hub import snapshot
 
-    from zoo.corpus.hub import REACH_SECONDS, http_error
-
-    name = place.removeprefix("hf:")
-    try:
-        return Path(hf_hub_download(name, "tokenizer.json", local_files_only=True))
-    except errors.LocalEntryNotFoundError:
-        pass  # not in HF's cache yet
-    except ValueError as error:  # not a name a model can have
-        raise UserError(f"tokenizer.file: {place}: {_line(error)}") from None
-    try:
-        HfApi().model_info(name, timeout=REACH_SECONDS)  # hf_hub_download would try for half a minute
-        return Path(hf_hub_download(name, "tokenizer.json"))
-    except errors.GatedRepoError:
-        raise UserError(f"{place}: this model is gated; ask for access on its page and set HF_TOKEN") from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(f"{place}: the Hub has no model {name!r}, or not for you (HF_TOKEN)") from None
-    except errors.RemoteEntryNotFoundError:
-        raise UserError(f"{place}: this model has no tokenizer.json") from None
-    except (http_error(), OSError) as error:
-        raise UserError(f"{place}: the Hugging Face Hub cannot be reached ({_line(error)})") from None
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    name = "tokenizer.json"
+    return snapshot(place, name, lambda names: [name], lambda folder: True)

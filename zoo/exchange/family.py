@@ -1,0 +1,192 @@
+"""A family of Hugging Face classes: which recipes they compute, what their config.json says, which arrays they have."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from zoo import registry
+from zoo.errors import UserError
+from zoo.network.shapes import Shapes
+from zoo.schema import Recipe, checked, merged
+
+ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
+THEIR_ACTIVATION = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
+UNLESS = {"tie_word_embeddings": True, "is_decoder": False, "is_encoder_decoder": False, "add_cross_attention": False}
+UNLESS |= {"pruned_heads": {}, "quantization_config": {}, "auto_map": {}}
+LARGEST = 1 << 24  # rows or columns that a config.json may speak of
+
+
+class Tensor(NamedTuple):
+    """One of their arrays: ours joined on the last axis, transposed or not, in a shape of their own.
+
+    So GPT-2's queries, keys and values are one matrix, BERT's matrices stand the other way round, and XLNet's have an
+    axis for heads.
+    """
+
+    theirs: str
+    shape: tuple[int, ...]
+    ours: tuple[str, ...]  # none: zeros
+    transposed: bool = False
+
+    def made(self, weights: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Their array, of our weights."""
+        if not self.ours:
+            return np.zeros(self.shape, np.float32)
+        array = np.concatenate([weights[name] for name in self.ours], axis=-1)
+        return np.ascontiguousarray(array.T if self.transposed else array).reshape(self.shape)
+
+    def part(self, name: str, array: np.ndarray, shapes: Shapes) -> np.ndarray:
+        """Our weight of that name, of their array; shapes: of our weights."""
+        widths = [shapes[each][-1] for each in self.ours]
+        joined = (*shapes[name][:-1], sum(widths))
+        ours = array.reshape(joined[::-1]).T if self.transposed else array.reshape(joined)
+        begin = sum(widths[: self.ours.index(name)])
+        return ours[..., begin : begin + shapes[name][-1]]
+
+
+def linear(theirs: str, ours: Sequence[str], inputs: int, outputs: int, *, transposed: bool) -> list[Tensor]:
+    """A projection with a bias; transposed: as torch's Linear has it, [outputs, inputs]."""
+    shape = (outputs, inputs) if transposed else (inputs, outputs)
+    kernels, biases = (tuple(f"{name}.{kind}" for name in ours) for kind in ("kernel", "bias"))
+    return [Tensor(f"{theirs}.weight", shape, kernels, transposed), Tensor(f"{theirs}.bias", (outputs,), biases)]
+
+
+def norm(theirs: str, ours: str, width: int) -> list[Tensor]:
+    """A layer norm."""
+    return [
+        Tensor(f"{theirs}.weight", (width,), (f"{ours}.scale",)),
+        Tensor(f"{theirs}.bias", (width,), (f"{ours}.bias",)),
+    ]
+
+
+class Key(NamedTuple):
+    """A key of config.json, and what it means there to leave it out."""
+
+    name: str
+    default: Any
+
+
+class Family:
+    """Base class; a family is the one subclass in its module."""
+
+    model_type: ClassVar[str]  # as config.json has it
+    like: ClassVar[str]  # the recipe whose rows and training an imported model would go on with
+    keys: ClassVar[dict[str, Key]]  # field of a recipe's model section -> where config.json has it
+    vocabulary: ClassVar[Key]
+    computes: ClassVar[dict[str, Collection[Any]]]  # field of a recipe -> the values that the classes compute
+    unless: ClassVar[dict[str, Any]] = {}  # further keys of config.json that the zoo's network knows one value of
+    tied: ClassVar[dict[str, str]]  # arrays that some folders hold once more -> what they repeat
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask")
+    padding_side: ClassVar[str] = "right"
+    continues: ClassVar[bool] = False  # it writes text from left to right
+    frame: ClassVar[tuple[tuple[str, int], ...]] = ()  # (role or text, its segment) of a pair of texts, A and B
+
+    def architecture(self, recipe: Recipe, absent: frozenset[str]) -> str:
+        """The class that loads such a model whole."""
+        raise NotImplementedError
+
+    def tensors(self, recipe: Recipe) -> list[Tensor]:
+        """All their arrays, under the names that the whole class gives them."""
+        raise NotImplementedError
+
+    def known(self, name: str) -> str:
+        """The name in `tensors` of an array that a folder has under an older or shorter one."""
+        return name
+
+    def written(self, name: str, absent: frozenset[str]) -> str:
+        """The name that an array of `tensors` is written under."""
+        return name
+
+    def idle(self, names: Collection[str]) -> set[str]:
+        """Those of the arrays that no class computes with."""
+        return set()
+
+    def objective(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Settings of the objective that a folder's arrays speak of."""
+        return {}
+
+    def absent(self, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """What the names of those of our weights begin with that such a folder does not have."""
+        return ()
+
+    def mismatches(self, recipe: Recipe) -> list[str]:
+        """The fields of a recipe that the classes do not compute, with what they do."""
+        found, values = [], recipe.model_dump()
+        for field, allowed in self.computes.items():
+            section, _, key = field.partition(".")
+            if (value := values[section][key]) not in allowed:
+                needs = f"{allowed.start} or more" if isinstance(allowed, range) else " or ".join(map(repr, allowed))
+                found.append(f"{field} {needs} (it is {value!r})")
+        return found
+
+    def config(self, recipe: Recipe) -> dict[str, Any]:
+        """What config.json says of a recipe."""
+        model = recipe.model
+        found = {key.name: getattr(model, field) for field, key in self.keys.items()}
+        found[self.keys["activation"].name] = THEIR_ACTIVATION[model.activation]
+        if self.keys["inner"].default is not None:
+            found[self.keys["inner"].name] = model.inner_width
+        return {self.vocabulary.name: recipe.tokenizer.size, **found, "tie_word_embeddings": True}
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Raises UserError, naming the key, where config.json asks for what the zoo's network does not compute."""
+        for key, only in (UNLESS | self.unless).items():
+            value = config.get(key)
+            if value is not None and value != only:
+                raise UserError(
+                    f"config.json: {key} is {value!r}; the zoo computes {self.model_type} with {only!r} alone"
+                )
+
+    def model(self, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """A recipe's model section, as far as a folder settles it."""
+        found = {field: _value(config, key) for field, key in self.keys.items()}
+        activation = found["activation"]
+        if activation not in ACTIVATIONS:
+            raise UserError(
+                f"config.json: {self.keys['activation'].name} is {activation!r}; the zoo has {', '.join(ACTIVATIONS)}"
+            )
+        inner = None if found["inner"] == 4 * found["width"] else found["inner"]
+        return {**found, "activation": ACTIVATIONS[activation], "inner": inner}
+
+    def recipe(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        tokenizer: dict[str, Any],
+        context: int | None,
+    ) -> Recipe:
+        """What a folder holds, as a recipe that could go on training it.
+
+        tokenizer: that section, but for its size; context: for a family whose config.json has none. Raises UserError,
+        naming the key, where config.json asks for what is not there or cannot be.
+        """
+        like = registry.recipe(self.like)
+        model = {"context": context or like.model.context, **self.model(config, arrays)}
+        if model["layers"] > len(arrays):  # before anything is listed for every layer
+            raise UserError(
+                f"config.json: {self.keys['layers'].name} is {model['layers']}, and the folder has {len(arrays)} arrays"
+            )
+        sections = {
+            "model": model,
+            "tokenizer": {**tokenizer, "size": _value(config, self.vocabulary)},
+            "objective": self.objective(arrays),
+        }
+        row_tokens = min(like.row_tokens, model["context"])
+        sections["data"] = {"row_tokens": row_tokens if like.data.row_tokens else None}
+        sections["train"] = {"tokens_per_update": like.rows_per_update * row_tokens}
+        values = {**merged(like.model_dump(), sections), "name": name, "expect": None}
+        return checked(Recipe, values, "config.json")
+
+
+def _value(config: Mapping[str, Any], key: Key) -> Any:
+    """What config.json says, of the type that the key's default has."""
+    value = config.get(key.name)
+    if value is None:
+        return key.default
+    kinds = {float: (float, int), str: str}.get(type(key.default), int)
+    if not isinstance(value, kinds) or isinstance(value, bool) or (kinds is int and value > LARGEST):
+        what = {float: "a number", str: "a name"}.get(type(key.default), f"a whole number up to {LARGEST:,}")
+        raise UserError(f"config.json: {key.name} is {value!r}; it must be {what}")
+    return value

@@ -1,0 +1,159 @@
+"""Hugging Face folders, read and written."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import accounting, disk
+from zoo.errors import UserError, nearest
+from zoo.exchange import card, tokenizer
+from zoo.exchange.bert import Bert
+from zoo.exchange.family import Family, Tensor
+from zoo.exchange.files import CARD, WEIGHTS, inside, read_arrays, read_json
+from zoo.exchange.gpt2 import GPT2
+from zoo.exchange.xlnet import XLNet
+from zoo.network.shapes import Shapes
+from zoo.saved import CONFIG, Saved, some
+from zoo.tensors import TensorFile, write_tensors
+
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2(), Bert(), XLNet())}
+
+
+class Theirs(Mapping[str, np.ndarray]):
+    """The arrays that a class computes with, under the names it gives them; each is read when it is asked for.
+
+    Raises UserError where an array that the class ties to another differs from it, or two have one name.
+    """
+
+    def __init__(self, folder: Path, family: Family):
+        self._places: dict[str, tuple[TensorFile, str]] = {}
+        for name, place in read_arrays(folder).items():
+            known = family.known(name)
+            if known in self._places:
+                raise UserError(f"{folder} has {known} twice: as {self._places[known][1]} and as {name}")
+            self._places[known] = place
+        for repeated in [name for name in family.tied if name in self._places]:
+            name, place = family.tied[repeated], self._places.pop(repeated)
+            if name not in self._places:  # whoever wrote it kept the other of the two
+                self._places[name] = place
+            elif not np.array_equal(place[0][place[1]], self[name]):
+                raise UserError(f"{folder}: {repeated} differs from {name}; the zoo computes with one array for both")
+        for name in family.idle(self._places):
+            del self._places[name]
+        self.shapes: Shapes = {name: file.shapes[place] for name, (file, place) in self._places.items()}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        file, place = self._places[name]
+        return file[place]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+class Ours(Mapping[str, np.ndarray]):
+    """The same arrays as the weights of a recipe."""
+
+    def __init__(self, theirs: Mapping[str, np.ndarray], tensors: list[Tensor], shapes: Shapes):
+        self._theirs, self._shapes = theirs, shapes
+        self._tensors = {name: tensor for tensor in tensors for name in tensor.ours}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        tensor = self._tensors[name]
+        return tensor.part(name, self._theirs[tensor.theirs], self._shapes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def read(folder: Path) -> Saved:
+    """The model of a folder as `save_pretrained` writes it.
+
+    Raises UserError where it is none, its family or configuration is not one that the zoo computes, an array is
+    missing, extra or misshapen, or its tokenizer has more ids than the vocabulary has rows.
+    """
+    config = read_json(folder, CONFIG)
+    if not config:
+        raise UserError(f"{str(folder)!r} is no Hugging Face folder: it has no {CONFIG}")
+    kind = str(config.get("model_type"))
+    if kind not in FAMILIES:
+        raise UserError(f"{folder / CONFIG}: model_type is {kind!r}{nearest(kind, FAMILIES)}")
+    family = FAMILIES[kind]
+    family.check(config)
+    theirs, text = Theirs(folder, family), tokenizer.find(folder)
+    section, context = (text.section, text.context) if text else ({}, None)
+    recipe = family.recipe(_name(folder), config, theirs, section, context)
+    if text and text.size > recipe.tokenizer.size:
+        raise UserError(
+            f"{folder}: its tokenizer has {text.size:,} ids and {family.vocabulary.name} is {recipe.tokenizer.size:,}"
+        )
+    begins, shapes = family.absent(theirs), accounting.weights(recipe)
+    absent = frozenset(name for name in shapes if name.startswith(begins))
+    tensors = _present(family.tensors(recipe), absent)
+    _check(folder, {tensor.theirs: tensor.shape for tensor in tensors}, theirs.shapes)
+    facts = {"origin": str(folder), **card.told(inside(folder, CARD))}
+    return Saved(str(folder), recipe, text and text.file, Ours(theirs, tensors, shapes), facts, absent)
+
+
+def _name(folder: Path) -> str:
+    """The folder's; in HF's cache, where that is a commit, the model's."""
+    path = folder.resolve()
+    return path.parents[1].name.split("--", 2)[-1] if path.parent.name == "snapshots" else path.name
+
+
+def _present(tensors: list[Tensor], absent: frozenset[str]) -> list[Tensor]:
+    return [tensor for tensor in tensors if absent.isdisjoint(tensor.ours)]
+
+
+def _check(folder: Path, expected: Shapes, found: Shapes) -> None:
+    problems = [f"missing {name}" for name in sorted(expected.keys() - found.keys())]
+    problems += [f"extra {name}" for name in sorted(found.keys() - expected.keys())]
+    for name in sorted(expected.keys() & found.keys()):
+        if expected[name] != found[name]:
+            problems.append(f"{name} is {list(found[name])} and must be {list(expected[name])}")
+    if problems:
+        raise UserError(f"the arrays in {folder} do not fit its {CONFIG}: {some(problems)}")
+
+
+def write(saved: Saved, folder: Path) -> str:
+    """Writes a folder, new or empty, that a class of transformers loads; returns the class's name.
+
+    Raises UserError where no class computes the recipe, naming the fields, or the folder cannot be written.
+    """
+    family = min(FAMILIES.values(), key=lambda family: len(family.mismatches(saved.recipe)))
+    architecture = family.architecture(saved.recipe, saved.absent)
+    if wrong := family.mismatches(saved.recipe):
+        raise UserError(
+            f"no class of transformers computes {saved.where}: the nearest, {architecture}, needs {some(wrong)}"
+        )
+    path, tensors = folder.resolve(), _present(family.tensors(saved.recipe), saved.absent)
+    try:
+        if path == Path.cwd() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+            raise UserError(f"{str(folder)!r} is in use; give a new or an empty folder")
+        with disk.whole_folder(path) as new:
+            ids = tokenizer.write(saved, family, new)
+            config = {"architectures": [architecture], "model_type": family.model_type, "dtype": "float32"}
+            _write_json(new / CONFIG, {**config, **family.config(saved.recipe), **ids})
+            if family.continues:
+                _write_json(new / "generation_config.json", {"_from_model_config": True, **ids})
+            arrays = {family.written(one.theirs, saved.absent): one.made(saved.weights) for one in tensors}
+            write_tensors(arrays, new / WEIGHTS, {"format": "pt"})
+            (new / CARD).write_text(card.card(saved, family, architecture, path.name), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{str(folder)!r} cannot be written: {error.strerror or error}") from None
+    return architecture
+
+
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
