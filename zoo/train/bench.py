@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from zoo.schema import Recipe
 from zoo.train.budget import fitting_rows
 from zoo.train.feed import Feed
 from zoo.train.start import Learner, fitting_precision, nominal_vocab, start_backend
+
+if TYPE_CHECKING:
+    from zoo.train.step import Engine
 
 LEAST_SECONDS, LEAST_UPDATES = 10.0, 3  # of measuring, after the first update, which compiles
 DOCUMENT, SENTENCE = 1000, 25  # tokens, of the random corpus
@@ -39,12 +42,28 @@ class RandomTokens(NamedTuple):
         return cls(token, flags, *bounds)
 
 
-def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -> dict[str, Any]:
-    """Median of whole updates (forward, backward, clip, Adam) of `rows` x `context` tokens.
+class Workload(NamedTuple):
+    """Whole updates of one micro-batch of random tokens, on the real feed and engine."""
 
-    rows None = the recipe's micro-batch; context None = its row length. Returns tokens_per_second, mfu (the share of
-    the machine's measured matmul rate), peak_rss_bytes, update_seconds, and what was measured.
-    """
+    recipe: Recipe  # as it is measured
+    feed: Feed
+    engine: "Engine"
+
+    def run(self, number: int) -> tuple[float, float]:
+        """Update `number`: the seconds its batch took, and the seconds it took itself."""
+        from zoo.train.step import to_device
+
+        begin = time.perf_counter()
+        update = self.feed.update(number)
+        made = time.perf_counter()
+        factors = update.factors(self.engine.scales)
+        _, norm = self.engine.update(to_device(update.batches[0]), factors, 1e-5, number)
+        float(norm)  # waits for the device
+        return made - begin, time.perf_counter() - made
+
+
+def workload(recipe: Recipe, rows: int | None = None, context: int | None = None) -> Workload:
+    """`rows` x `context` tokens an update; rows None = the recipe's micro-batch, context None = its row length."""
     start_backend()
     tokens = context or recipe.row_tokens
     longest = max(tokens, recipe.model.context)
@@ -57,9 +76,8 @@ def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -
         rows = fitting_rows(most)
     recipe = recipe.with_changes(train={"tokens_per_update": rows * tokens, "micro_rows": rows})
 
-    from zoo.kernels.probe import matmul_speed
     from zoo.train.optimizer import Optimizer
-    from zoo.train.step import Engine, to_device
+    from zoo.train.step import Engine
 
     vocab = nominal_vocab(recipe)
     learner = Learner(recipe, vocab, recipe.train.precision)
@@ -67,20 +85,24 @@ def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -
     corpus: Any = RandomTokens.drawn(8 * rows * (tokens + 1), len(vocab.special), vocab.used)
     shape: dict[str, Any] = {"row_tokens": tokens, "extra": learner.objective.extra_tokens, "rows_per_update": rows}
     feed = Feed(learner.objective, plan(corpus, recipe.data, **shape, special=vocab.special, seed=0), rows, rows, 0)
+    return Workload(recipe, feed, engine)
 
-    def run(number: int) -> tuple[float, float]:
-        begin = time.perf_counter()
-        update = feed.update(number)
-        made = time.perf_counter()
-        _, norm = engine.update(to_device(update.batches[0]), update.factors(engine.scales), 1e-5, number)
-        float(norm)  # waits for the device
-        return made - begin, time.perf_counter() - made
+
+def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -> dict[str, Any]:
+    """Median of whole updates (forward, backward, clip, Adam) of `rows` x `context` tokens, as `workload` has them.
+
+    Returns tokens_per_second, mfu (the share of the machine's measured matmul rate), peak_rss_bytes, update_seconds,
+    and what was measured.
+    """
+    work = workload(recipe, rows, context)
+    recipe, rows, tokens = work.recipe, work.recipe.rows_per_update, work.recipe.row_tokens
+    from zoo.kernels.probe import matmul_speed
 
     say(f"{recipe.name}: {rows} rows x {tokens} tokens, {recipe.train.precision}; compiling ...")
-    first = sum(run(0))
+    first = sum(work.run(0))
     taken, until = [], time.perf_counter() + LEAST_SECONDS
     while len(taken) < LEAST_UPDATES or time.perf_counter() < until:
-        taken.append(run(len(taken) + 1))
+        taken.append(work.run(len(taken) + 1))
     host, device = (float(np.median(part)) for part in zip(*taken, strict=True))
     peak = matmul_speed(recipe.train.precision).gflops * 1e9
     rate = rows * tokens / device
@@ -95,8 +117,7 @@ def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -
         "batch_seconds": host,  # made in a thread while the update before runs
         "mfu": rate * accounting.flops(recipe).per_token / peak,
         "matmul_flops_per_second": peak,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024),
+        "peak_rss_bytes": peak_rss_bytes(),
     }
 
 
