@@ -197,6 +197,33 @@ def test_a_second_run_in_the_folder_is_refused(desk: Path) -> None:
         assert (desk / "run" / ".lock").exists()
 
 
+def test_the_lock_of_a_killed_process_is_free_at_once(desk: Path) -> None:
+    hold = "import sys, time; from zoo.train.run import locked\nwith locked(__import__('pathlib').Path('run')):"
+    hold += " open('run/recipe.yaml', 'w'); print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another process is training in"), run.locked(Path("run")):
+            pass
+        process.kill()
+        process.wait()
+        with run.locked(Path("run")):
+            pass
+
+
+def test_a_lock_that_was_taken_away_keeps_nobody_out(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its holder found the folder empty and removed it, after we opened the file and before we had the lock."""
+    flock = run.fcntl.flock
+
+    def late(file: Any, operation: int) -> None:
+        (desk / "run" / ".lock").unlink()
+        flock(file, operation)
+
+    monkeypatch.setattr(run.fcntl, "flock", late)
+    with pytest.raises(UserError, match="another process"), run.locked(desk / "run"):
+        pass
+
+
 def test_a_disk_that_becomes_full_ends_the_run(desk: Path) -> None:
     with pytest.raises(RunFailed, match=r"No space left .* --resume continues"), run.locked(desk / "run"):
         raise OSError(errno.ENOSPC, "No space left on device")

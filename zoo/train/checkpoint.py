@@ -31,9 +31,8 @@ def folder_of(run: Path, step: int) -> Path:
 
 def found(run: Path) -> dict[int, Path]:
     """The checkpoints of a run by their step, newest first; any of them may be damaged."""
-    folders = {path.name: path for path in (run / "checkpoints").glob("step-*")}
-    steps = (int(name.removeprefix("step-")) for name in folders if re.fullmatch(r"step-\d{8,}", name))
-    return {step: folder_of(run, step) for step in sorted(steps, reverse=True)}
+    named = (p for p in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d{8,}", p.name))
+    return dict(sorted(((int(p.name.removeprefix("step-")), p) for p in named), reverse=True))
 
 
 def save(run: Path, step: int, weights: Mapping[str, Any], slots: Mapping[str, Any], state: dict[str, Any]) -> None:
@@ -97,7 +96,7 @@ def tidy(run: Path, step: int) -> None:
     What a killed process was writing or deleting goes. Later checkpoints, which are damaged, get another name, so that
     they are neither counted nor in the way.
     """
-    for left in (run / "checkpoints").glob(".*"):
+    for left in (run / "checkpoints").glob(".*.partial"):
         shutil.rmtree(left)
     for later, path in found(run).items():
         if later > step:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import accounting
 from zoo.corpus.prepare import prepare
 from zoo.corpus.sources import open_source
+from zoo.disk import write_whole
 from zoo.errors import Interrupted, RunFailed, UserError
 from zoo.home import home
 from zoo.progress import say
@@ -245,7 +246,7 @@ class Loop:
         text = sample(model, session.held_out.plan.rows(0, 0, 1))
         # What a young model writes may steer a terminal.
         text = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-        (self.folder / run.SAMPLE).write_text(text + "\n", encoding="utf-8")
+        write_whole(self.folder / run.SAMPLE, text + "\n")
 
     def _fail_if_not_finite(self) -> None:
         failed = int(self.session.engine.failed.numpy())

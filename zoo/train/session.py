@@ -104,7 +104,10 @@ class Session:
         try:
             self._save(self.step, *self.engine.state(), self.losses)
         except OSError as error:
-            raise RunFailed(f"the last checkpoint could not be written to {self.folder}: {error}") from None
+            raise RunFailed(
+                f"the last checkpoint could not be written to {self.folder} ({error});"
+                " with more room --resume continues from the one before"
+            ) from None
 
     def _save(self, step: int, weights: dict[str, Any], slots: dict[str, Any], losses: dict[int, float]) -> None:
         """The lines of metrics.jsonl up to a checkpoint's step are on the disk before it is."""
