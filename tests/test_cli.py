@@ -25,7 +25,9 @@ from zoo.corpus.sources import open_source
 from zoo.errors import Interrupted, RunFailed, UserError
 from zoo.home import home
 from zoo.objective import Vocab
+from zoo.registered import registered
 from zoo.report.batch import as_text
+from zoo.saved import is_folder
 from zoo.train.feed import Feed
 from zoo.train.run import Run
 from zoo.train.start import make_objective
@@ -36,7 +38,7 @@ tokenizer: {kind: bytes, size: 257}
 objective: {name: causal}
 train: {tokens_per_update: 32, updates: 2, learning_rate: 1e-3, precision: float32}
 """
-COMMANDS = ["list", "show", "pretrain", "batch", "bench", "new", "doctor"]
+COMMANDS = typer.main.get_command(cli.app).list_commands(typer.Context(typer.main.get_command(cli.app)))
 
 
 @pytest.fixture
@@ -92,21 +94,27 @@ def test_help_names_every_command(told: Any) -> None:
 def test_every_command_explains_itself(told: Any, command: str) -> None:
     out, _ = told(command, "--help")
     assert out.startswith(f"Usage: zoo {command}")
-    if command not in ("list", "doctor"):
+    if command not in ("list", "doctor", "checkpoints"):
         assert f"\n    zoo {command} " in out.partition("Example")[2]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_examples_in_the_help_can_be_typed(told: Any, command: str) -> None:
-    """Their options exist, their values are taken, their recipes are registered."""
+    """Their options exist, their values are taken, their recipes and checkpoints have these names."""
     group: Any = typer.main.get_command(cli.app)
     lines = [line.strip() for line in told(command, "--help")[0].splitlines() if line.startswith("    zoo ")]
+    named: list[str | None] = []  # by an example before
     for line in lines:
         _, name, *arguments = shlex.split(line)
         with group.make_context("zoo", [name, "--help"], resilient_parsing=True) as context:
             parsed = group.get_command(context, name).make_context(name, arguments).params
-        recipe = parsed.get("base") or parsed["name"]
-        assert recipe in registry.recipes() or recipe.startswith("./")
+        if "checkpoint" in parsed or "place" in parsed:
+            place = parsed.get("checkpoint") or parsed["place"]
+            assert is_folder(place) or place.startswith("hf:") or place in {*registered(), *named, "my-gpt2"}
+            named.append(parsed.get("name"))
+        else:
+            recipe = parsed.get("base") or parsed["name"]
+            assert recipe in registry.recipes() or recipe.startswith("./")
 
 
 def test_version(told: Any) -> None:
@@ -188,7 +196,7 @@ def test_show_names_the_picture_for_the_recipe(
     "line, parts",
     [
         ("pretrian gpt2-nano", ["'pretrian'", "did you mean 'pretrain'?"]),
-        ("frobnicate", ["'frobnicate'", "allowed: batch, bench, doctor, list, new, pretrain, show"]),
+        ("frobnicate", ["'frobnicate'", "allowed: batch, bench, checkpoints, doctor, export, fill, generate, import, list"]),
         ("--vresion", ["--vresion", "--version"]),
         ("show", ["NAME|FILE", "see zoo show --help"]),
         ("show gpt2-nanoo", ["'gpt2-nanoo'", "did you mean 'gpt2-nano'"]),

@@ -108,6 +108,7 @@ def zoo(
       zoo pretrain gpt2-nano                   trains a small GPT-2 in a few minutes
       zoo pretrain bert-nano --data my.txt     the same on your own text, as a BERT
       zoo show xlnet-base --visibility         what a recipe says and costs, and who sees whom
+      zoo generate gpt2-nano --prompt "We"     text by a model that comes with the zoo
 
     `zoo COMMAND --help` explains a command.
     """

@@ -8,7 +8,11 @@ from zoo.commands.options import Checkpoint
 
 
 def checkpoints() -> None:
-    """All checkpoints that have a name: registered by you, shipped with the zoo, published on the Hub."""
+    """All checkpoints that have a name.
+
+    Yours were registered or imported, the zoo's come with it, and published ones are fetched from the Hub when they are
+    first used. LOSS is that of the validation split, in nats a predicted token.
+    """
     from zoo.report.checkpoints import checkpoints as listing
 
     print("\n".join(listing()))
@@ -18,7 +22,9 @@ def register(
     checkpoint: Checkpoint,
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it will be called.")],
 ) -> None:
-    """Give a trained model a name of its own; it is copied, so the run may go.
+    """Give a trained model a name.
+
+    It is copied to ZOO_HOME, so the run may go.
 
     \b
     Example:

@@ -14,7 +14,7 @@ from zoo.corpus.sources import open_source
 from zoo.disk import write_whole
 from zoo.errors import Interrupted, RunFailed, UserError
 from zoo.home import home
-from zoo.progress import say
+from zoo.progress import printable, say
 from zoo.registry import recipe as find_recipe
 from zoo.saved import is_folder, open_saved
 from zoo.schema import Recipe
@@ -244,9 +244,7 @@ class Loop:
         session = self.session
         model = Loaded(self.recipe, session.corpus.tokenizer, session.learner)
         text = sample(model, session.held_out.plan.rows(0, 0, 1))
-        # What a young model writes may steer a terminal.
-        text = "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-        write_whole(self.folder / run.SAMPLE, text + "\n")
+        write_whole(self.folder / run.SAMPLE, printable(text) + "\n")
 
     def _fail_if_not_finite(self) -> None:
         failed = int(self.session.engine.failed.numpy())
