@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/bench_checkpoint.py [--saves 3] [--folder FOLDER]
 
-The stall of a save is what the updates from its beginning to its end take beyond their usual time, and the time until
-training may go on. `zoo.load` runs in a process of its own that has imported TensorFlow; the files are read from the
+A save holds training up by what the updates beside it take beyond their usual time, which is measured in between.
+`zoo.load` runs in a process of its own that has imported TensorFlow; the files are read from the
 disk, since they are thrown out of the page cache before.
 """
 
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from zoo.registry import recipe
@@ -60,39 +61,35 @@ def main() -> None:
 
     for _ in range(WARM_UPDATES):
         update()
-    usual = statistics.median(update() for _ in range(USUAL_UPDATES))
-    print(f"an update                    {usual:6.2f} s")
+    usual = [update() for _ in range(USUAL_UPDATES)]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary)
         run.write_recipe(folder, work.recipe)
         run.write_environment(folder, corpus={})
-        stalls, whole = [], []
+        beside, writing = [], []  # seconds and number of the updates beside a save; seconds of the save itself
 
         def save(step: int, weights: dict, slots: dict) -> None:
             begin = time.perf_counter()
             checkpoint.save(folder, step, weights, slots, {"tokens": step * ROWS * TOKENS})
             checkpoint.drop(folder, work.recipe.train, {})
-            whole.append(time.perf_counter() - begin)
+            writing.append(time.perf_counter() - begin)
 
         for _ in range(arguments.saves):
             begin = time.perf_counter()
-            held, step = engine.state(), number
-            saver.begin(step, lambda step=step, held=held: save(step, *held))
-            del held
-            stall = time.perf_counter() - begin
-            updates = 0
-            while saver.busy or not updates:
-                stall += update() - usual
-                updates += 1
+            saver.begin(number, partial(save, number, *engine.state()))
+            taken = [time.perf_counter() - begin, update()]
+            while saver.busy:
+                taken.append(update())
             saver.wait()
-            stalls.append(stall)
-            print(
-                f"  a save beside {updates} updates: held up by {stall:.2f} s, written in {whole[-1]:.2f} s", flush=True
-            )
-        size = sum(file.stat().st_size for file in checkpoint.folder_of(folder, step).iterdir())
-        print(f"a save, {size / 1e9:.2f} GB, written    {statistics.median(whole):6.2f} s")
-        stall = statistics.median(stalls)
-        print(f"training is held up by       {stall:6.2f} s, which is {stall / usual:.2f} of an update")
+            beside.append((sum(taken), len(taken) - 1))
+            usual += [update(), update()]
+        one = statistics.median(usual)
+        stall = statistics.median(seconds - updates * one for seconds, updates in beside)
+        newest = next(iter(checkpoint.found(folder).values()))
+        size = sum(file.stat().st_size for file in newest.iterdir())
+        print(f"an update                    {one:6.2f} s (from {min(usual):.2f} to {max(usual):.2f})")
+        print(f"a save, {size / 1e9:.2f} GB, takes      {statistics.median(writing):6.2f} s")
+        print(f"training is held up by       {stall:6.2f} s, {stall / one:.2f} of an update", flush=True)
         print(f"zoo.load from the disk       {loading(folder, cached=False):6.2f} s")
         print(f"zoo.load from the page cache {loading(folder, cached=True):6.2f} s")
 
