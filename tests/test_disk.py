@@ -111,6 +111,14 @@ def test_a_manifest_that_vouches_for_nothing(whole: Path, manifest: str | None) 
     assert disk.damage(whole, ("a.bin",)) is not None
 
 
+def test_what_will_not_be_read_must_have_its_size(whole: Path) -> None:
+    (whole / "a.bin").write_bytes(bytes(64))
+    assert "sha256" in str(disk.damage(whole, ()))
+    assert disk.damage(whole, (), unread=("a.bin",)) is None
+    (whole / "a.bin").write_bytes(bytes(63))
+    assert "63 bytes" in str(disk.damage(whole, (), unread=("a.bin",)))
+
+
 def test_a_missing_file_is_named(whole: Path) -> None:
     (whole / "a.bin").unlink()
     assert "a.bin" in str(disk.damage(whole, ("b.txt",)))

@@ -17,6 +17,7 @@ from zoo.train import checkpoint, run
 
 FACTS = "facts.json"  # of a registered model: how it came about
 CONFIG = "config.json"  # what a Hugging Face folder has
+UNREAD = (checkpoint.SLOTS,)  # of a checkpoint, by whoever uses it or begins with it
 
 
 class Saved(NamedTuple):
@@ -65,12 +66,12 @@ def _in_folder(folder: Path) -> Saved:
     if (folder / run.RECIPE).is_file() and weights.is_file():
         return _registered(folder)
     if weights.is_file():
-        if (wrong := checkpoint.damage(folder)) is not None:
+        if (wrong := checkpoint.damage(folder, UNREAD)) is not None:
             raise UserError(f"the checkpoint {folder} is damaged ({wrong})")
         return _of_run(folder.absolute().parent.parent, folder)
     if not folder.is_dir():
         raise UserError(f"there is no run, checkpoint or Hugging Face folder {str(folder)!r}")
-    newest = checkpoint.newest(folder)
+    newest = checkpoint.newest(folder, UNREAD)
     if newest is None:
         raise UserError(f"{str(folder)!r} holds no whole checkpoint (checkpoints/step-*/{disk.MANIFEST})")
     return _of_run(folder, newest)

@@ -70,19 +70,19 @@ def kept(steps: Iterable[int], train: Train, losses: Mapping[int, float]) -> set
     return chosen | set(sorted(known, key=losses.__getitem__)[:1])
 
 
-def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
-    return disk.damage(checkpoint, (WEIGHTS, SLOTS, STATE))
+def damage(checkpoint: Path, unread: tuple[str, ...] = ()) -> str | None:
+    """What is wrong with a checkpoint's files, or None; of those that will not be read only the size is looked at."""
+    return disk.damage(checkpoint, (WEIGHTS, SLOTS, STATE), unread)
 
 
-def newest(run: Path) -> Path | None:
+def newest(run: Path, unread: tuple[str, ...] = ()) -> Path | None:
     """The newest undamaged checkpoint of a run, None where there is none yet; a damaged one is named and passed over.
 
-    Raises UserError where all are damaged: what is left of them is not thrown away.
+    unread: as of `damage`. Raises UserError where all are damaged: what is left of them is not thrown away.
     """
     there = found(run)
     for checkpoint in there.values():
-        if (wrong := damage(checkpoint)) is None:
+        if (wrong := damage(checkpoint, unread)) is None:
             return checkpoint
         say(f"the checkpoint {checkpoint} is damaged ({wrong})")
     if there:
