@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--data", help="what is trained on; default: the recipe's corpus")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over the settings below")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="beside the settings here")
     arguments = parser.parse_args()
 
     settings = SETTINGS | dict(pair.split("=", 1) for pair in arguments.set)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from shrunk import FAMILIES, shrunk
 
 import zoo
@@ -310,6 +310,23 @@ def test_a_checkpoint_is_written_while_training_goes_on(text, tmp_path, monkeypa
     monkeypatch.setattr(disk.os, "rename", renamed)
     zoo.pretrain(small("gpt2-small", checkpoint_every=2, keep_checkpoints=9), text, tmp_path / "run")
     assert behind == [True, True, True]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_comes_with_time(text, tmp_path):
+    recipe = small("gpt2-small", checkpoint_minutes=1e-9, keep_checkpoints=9)
+    assert 1 in checkpoint.found(zoo.pretrain(recipe, text, tmp_path / "run", stop_at=3).folder)
+
+
+def test_tensors_of_another_version_are_refused(started, text, tmp_path):
+    shutil.copytree(started.folder, tmp_path / "run")
+    newest = checkpoint.folder_of(tmp_path / "run", 2)
+    weights = load_file(newest / "model.safetensors")
+    weights["blocks.0.gate"] = weights.pop("blocks.0.attend.q.bias")
+    save_file(weights, newest / "model.safetensors")
+    (newest / "MANIFEST.json").unlink()
+    disk.write_manifest(newest)
+    refuse("holds other tensors", small("gpt2-small"), text, tmp_path / "run", resume=True)
 
 
 @pytest.mark.slow

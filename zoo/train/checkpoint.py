@@ -109,7 +109,7 @@ def tidy(run: Path, step: int) -> None:
             say(f"it is kept as {aside}")
 
 
-def load(checkpoint: Path) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], dict[str, Any]]:
-    """Weights and optimizer slots, each array read when it is asked for, and the state of a checkpoint."""
+def load(checkpoint: Path) -> tuple[TensorFile, TensorFile, dict[str, Any]]:
+    """Weights, optimizer slots and the state of a checkpoint."""
     state = json.loads((checkpoint / STATE).read_text())
     return TensorFile(checkpoint / WEIGHTS), TensorFile(checkpoint / SLOTS), state

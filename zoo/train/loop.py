@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,8 +98,8 @@ def pretrain(
         session.restore(found)
         if starting is not None:
             session.save()  # it may be gone, or have learned more, when this run is resumed
-        with caught() as stop:
-            Loop(session, stop, stop_at).run()
+        with caught() as stop, closing(Metrics(folder)) as metrics:
+            Loop(session, metrics, stop, stop_at).run()
         return run.Run(folder, run.read_metrics(folder))
 
 
@@ -116,12 +116,12 @@ def _check_numbers(updates: Any, stop_at: Any, minutes: Any) -> None:
 class Loop:
     """Updates of a session until the schedule ends, `stop_at`, or a signal."""
 
-    def __init__(self, session: Session, stop: Stop, stop_at: int | None):
-        self.session, self.stop, self.stop_at = session, stop, stop_at
+    def __init__(self, session: Session, metrics: Metrics, stop: Stop, stop_at: int | None):
+        self.session, self.metrics, self.stop, self.stop_at = session, metrics, stop, stop_at
         self.recipe, self.train, self.folder = session.recipe, session.recipe.train, session.folder
         self.last = self.train.updates if stop_at is None else min(stop_at, self.train.updates)
-        self.metrics: Metrics
-        self.display: Display
+        advice = partial(budget.advice, self.recipe)
+        self.display = Display(self.last, session.step, self.train.tokens_per_update, self._baselines(), advice)
 
     def run(self) -> None:
         """Trains, with a checkpoint at the end; leaves a sample of what was learned when the schedule has ended."""
@@ -130,9 +130,6 @@ class Loop:
             say(f"{self.folder} has {first} updates already; nothing is left to do")
         else:
             self._introduce()
-            baselines, advice = self._baselines(), partial(budget.advice, self.recipe)
-            self.display = Display(self.last, first, self.train.tokens_per_update, baselines, advice)
-            self.metrics = Metrics(self.folder)
             try:
                 with self.display.shown(), suppress(Interrupted):
                     self._evaluate_if_due()
@@ -142,7 +139,6 @@ class Loop:
                         self._evaluate_if_due()
             finally:
                 session.saver.wait()
-                self.metrics.close()
             session.save()
             self.stop.check(
                 f"saved after update {session.step} of {self.train.updates};"

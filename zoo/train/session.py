@@ -84,6 +84,9 @@ class Session:
         """Goes on from a checkpoint, the newest whole one of the run; from the start where that is None."""
         if found is not None:
             weights, slots, state = checkpoint.load(found)
+            own = {name: tuple(value.shape) for name, value in (self.learner.weights | self.optimizer.slots).items()}
+            if weights.shapes | slots.shapes != own:
+                raise UserError(f"{found} holds other tensors than its recipe has; another version of the zoo wrote it")
             self.learner.set_weights(weights)
             for name, value in slots.items():
                 self.optimizer.slots[name].assign(value)
