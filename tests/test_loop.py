@@ -326,7 +326,7 @@ def test_tensors_of_another_version_are_refused(started, text, tmp_path):
     save_file(weights, newest / "model.safetensors")
     (newest / "MANIFEST.json").unlink()
     disk.write_manifest(newest)
-    refuse("holds other tensors", small("gpt2-small"), text, tmp_path / "run", resume=True)
+    refuse("do not fit its recipe", small("gpt2-small"), text, tmp_path / "run", resume=True)
 
 
 @pytest.mark.slow

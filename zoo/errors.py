@@ -30,3 +30,8 @@ def nearest(value: str, allowed: Iterable[str]) -> str:
     if close:
         return "; did you mean " + " or ".join(repr(name) for name in close) + "?"
     return "; allowed: " + (", ".join(choices) if choices else "nothing")
+
+
+def some(names: list[str]) -> str:
+    """The first of many names, for a message of one line."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

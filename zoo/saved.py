@@ -10,9 +10,8 @@ import numpy as np
 
 from zoo import accounting, disk
 from zoo.errors import UserError
-from zoo.network.shapes import Shapes
 from zoo.schema import Recipe
-from zoo.tensors import TensorFile
+from zoo.tensors import TensorFile, check_shapes
 from zoo.train import checkpoint, run
 
 FACTS = "facts.json"  # of a registered model: how it came about
@@ -105,23 +104,7 @@ def _of_run(folder: Path, found: Path) -> Saved:
 def _own(where: str, folder: Path, weights: Path, facts: dict[str, Any]) -> Saved:
     recipe, tensors = run.read_recipe(folder), TensorFile(weights)
     absent = frozenset(facts.get("absent", ()))
-    check_shapes(where, recipe, tensors.shapes, absent)
+    expected = {name: shape for name, shape in accounting.weights(recipe).items() if name not in absent}
+    check_shapes(f"the weights in {where} do not fit its recipe", expected, tensors.shapes)
     tokenizer = folder / run.TOKENIZER
     return Saved(where, recipe, tokenizer if tokenizer.is_file() else None, tensors, facts, absent)
-
-
-def check_shapes(where: str, recipe: Recipe, found: Shapes, absent: frozenset[str] = frozenset()) -> None:
-    """Raises UserError, with the names, where weights are missing, extra or of another shape than the recipe's."""
-    expected = {name: shape for name, shape in accounting.weights(recipe).items() if name not in absent}
-    problems = [f"missing {name}" for name in expected.keys() - found.keys()]
-    problems += [f"extra {name}" for name in found.keys() - expected.keys()]
-    for name in expected.keys() & found.keys():
-        if expected[name] != found[name]:
-            problems.append(f"{name} is {list(found[name])} and must be {list(expected[name])}")
-    if problems:
-        raise UserError(f"the weights in {where} do not fit its recipe: {some(sorted(problems))}")
-
-
-def some(names: list[str]) -> str:
-    """The first of many names, for a message of one line."""
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

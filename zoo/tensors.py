@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import UserError
+from zoo.errors import UserError, some
+from zoo.network.shapes import Shapes
 
 
 class TensorFile(Mapping[str, np.ndarray]):
@@ -47,3 +48,14 @@ def write_tensors(arrays: Mapping[str, np.ndarray], file: Path, metadata: dict[s
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, file, metadata)
     except SafetensorError as error:
         raise OSError(str(error)) from None
+
+
+def check_shapes(fault: str, expected: Shapes, found: Shapes) -> None:
+    """Raises UserError, `fault` with the names, where arrays are missing, extra or of another shape."""
+    problems = [f"missing {name}" for name in expected.keys() - found.keys()]
+    problems += [f"extra {name}" for name in found.keys() - expected.keys()]
+    for name in expected.keys() & found.keys():
+        if expected[name] != found[name]:
+            problems.append(f"{name} is {list(found[name])} and must be {list(expected[name])}")
+    if problems:
+        raise UserError(f"{fault}: {some(sorted(problems))}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from zoo import accounting, disk
-from zoo.errors import UserError, nearest
+from zoo.errors import UserError, nearest, some
 from zoo.exchange import card, tokenizer
 from zoo.exchange.bert import Bert
 from zoo.exchange.family import Family, Tensor
@@ -16,8 +16,8 @@ from zoo.exchange.files import CARD, WEIGHTS, inside, read_arrays, read_json
 from zoo.exchange.gpt2 import GPT2
 from zoo.exchange.xlnet import XLNet
 from zoo.network.shapes import Shapes
-from zoo.saved import CONFIG, Saved, some
-from zoo.tensors import TensorFile, write_tensors
+from zoo.saved import CONFIG, Saved
+from zoo.tensors import TensorFile, check_shapes, write_tensors
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2(), Bert(), XLNet())}
 
@@ -101,7 +101,8 @@ def read(folder: Path) -> Saved:
     begins, shapes = family.absent(theirs), accounting.weights(recipe)
     absent = frozenset(name for name in shapes if name.startswith(begins))
     tensors = _present(family.tensors(recipe), absent)
-    _check(folder, {tensor.theirs: tensor.shape for tensor in tensors}, theirs.shapes)
+    expected = {tensor.theirs: tensor.shape for tensor in tensors}
+    check_shapes(f"the arrays in {folder} do not fit its {CONFIG}", expected, theirs.shapes)
     facts = {"origin": str(folder), **card.told(inside(folder, CARD))}
     return Saved(str(folder), recipe, text and text.file, Ours(theirs, tensors, shapes), facts, absent)
 
@@ -114,16 +115,6 @@ def _name(folder: Path) -> str:
 
 def _present(tensors: list[Tensor], absent: frozenset[str]) -> list[Tensor]:
     return [tensor for tensor in tensors if absent.isdisjoint(tensor.ours)]
-
-
-def _check(folder: Path, expected: Shapes, found: Shapes) -> None:
-    problems = [f"missing {name}" for name in sorted(expected.keys() - found.keys())]
-    problems += [f"extra {name}" for name in sorted(found.keys() - expected.keys())]
-    for name in sorted(expected.keys() & found.keys()):
-        if expected[name] != found[name]:
-            problems.append(f"{name} is {list(found[name])} and must be {list(expected[name])}")
-    if problems:
-        raise UserError(f"the arrays in {folder} do not fit its {CONFIG}: {some(problems)}")
 
 
 def write(saved: Saved, folder: Path) -> str:

@@ -8,11 +8,12 @@ from typing import Any
 from zoo import disk
 from zoo.corpus.prepare import Corpus
 from zoo.corpus.rows import plan
-from zoo.errors import RunFailed, UserError
+from zoo.errors import RunFailed, UserError, some
 from zoo.objective import Vocab
 from zoo.progress import say
-from zoo.saved import Saved, some
+from zoo.saved import Saved
 from zoo.schema import Recipe
+from zoo.tensors import check_shapes
 from zoo.train import budget, checkpoint, run
 from zoo.train.feed import EVALUATION_SEED, Feed
 from zoo.train.saver import Saver
@@ -85,8 +86,7 @@ class Session:
         if found is not None:
             weights, slots, state = checkpoint.load(found)
             own = {name: tuple(value.shape) for name, value in (self.learner.weights | self.optimizer.slots).items()}
-            if weights.shapes | slots.shapes != own:
-                raise UserError(f"{found} holds other tensors than its recipe has; another version of the zoo wrote it")
+            check_shapes(f"the tensors in {found} do not fit its recipe", own, weights.shapes | slots.shapes)
             self.learner.set_weights(weights)
             for name, value in slots.items():
                 self.optimizer.slots[name].assign(value)
