@@ -290,7 +290,7 @@ def test_pretrain_hands_on_every_option(told: Any, trainer: list[dict[str, Any]]
         "updates": 7,
         "seed": 5,
         "resume": True,
-        "init_from": Path("old"),
+        "init_from": "old",
         "stop_at": 3,
         "minutes": None,
     }

@@ -38,7 +38,7 @@ def pretrain(
         bool, typer.Option("--resume", help="Continue the run in --out (or the newest) if it began.")
     ] = False,
     init_from: Annotated[
-        Path | None, typer.Option(metavar="CKPT", help="Start from the weights and tokenizer of a run or checkpoint.")
+        str | None, typer.Option(metavar="CKPT", help="Start from the weights and tokenizer of another model.")
     ] = None,
 ) -> None:
     """Train a recipe from scratch.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zoo.accounting import params
+from zoo import accounting
 from zoo.registered import Registered, registered
 from zoo.registry import recipe
 from zoo.report.listing import table
@@ -21,9 +21,11 @@ def checkpoints() -> list[str]:
 
 def _row(found: Registered) -> tuple[str, ...]:
     if found.kind == "published":  # nothing of it is here
-        return found.name, found.kind, found.name, f"{params(recipe(found.name)):,}", "", found.place
+        return found.name, found.kind, found.name, f"{accounting.params(recipe(found.name)):,}", "", found.place
     folder = Path(found.place)
-    own, valid = read_recipe(folder), read_facts(folder).get("valid")
-    loss = f"{valid['loss']:.3f}" if valid else ""
+    own, facts = read_recipe(folder), read_facts(folder)
+    loss = f"{facts['valid']['loss']:.3f}" if facts.get("valid") else ""
+    absent = facts.get("absent", ())
+    size = accounting.count(shape for name, shape in accounting.weights(own).items() if name not in absent)
     place = "comes with the zoo" if found.kind == "shipped" else found.place
-    return found.name, found.kind, own.name, f"{params(own):,}", loss, place
+    return found.name, found.kind, own.name, f"{size:,}", loss, place
