@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shrunk import shrunk
 
+from zoo.batch import Rows
+from zoo.corpus.starts import WORD_START
 from zoo.corpus.vocabulary import train
 from zoo.errors import UserError
 from zoo.objective import Vocab
@@ -15,6 +17,7 @@ from zoo.use.fill import fill
 from zoo.use.generate import Sampling, choose, window
 from zoo.use.loaded import Loaded
 from zoo.use.score import score
+from zoo.use.show import Guess, filled_in
 
 SIZE = 300  # rows of the vocabulary: more than bytes and special tokens, as a small corpus leaves them
 CAUSAL = "gpt2-small"
@@ -160,3 +163,23 @@ def test_a_bare_encoder_has_hidden_states_alone(filling):
     assert bare.hidden(np.array([[1, 2]])).shape == (1, 2, 20)
     with pytest.raises(UserError, match=r"bare encoder: it was saved without head\.bias"):
         bare.logits(np.array([[1, 2]]))
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "bytes_bpe"])
+def test_words_in_a_shown_row_stand_apart(kind):
+    text = "the house of the people has a law"
+    # With its default special tokens; more than the letters, fewer than the words: some are in pieces.
+    specials = {**SPECIALS["wordpiece"], **SPECIALS[kind]}
+    recipe = shrunk("bert-base").with_changes(tokenizer={"kind": kind, "size": 290, "specials": specials})
+    tokenizer = train(recipe.tokenizer, [text] * 9)
+    encoded = tokenizer.encode_pieces([text])
+    blank = np.zeros((1, len(encoded.ids)), np.int32)
+    starts = (encoded.flags & WORD_START > 0)[None]
+    row = Rows(encoded.ids[None], blank + 1, blank, blank, starts, blank > 0)
+    shown = Loaded(recipe, tokenizer, Learner(recipe, Vocab(290, tokenizer.size, tokenizer.special), "float32"))
+    assert filled_in(shown, row, []).splitlines()[0].split() == text.split()
+    place = int(np.flatnonzero(starts[0])[-1])
+    guess = Guess(place, int(encoded.ids[place]), int(encoded.ids[place]))
+    (line, told) = filled_in(shown, row, [guess]).splitlines()
+    assert "[" in line.split()[-1]
+    assert "1 of 1 right" in told

@@ -46,13 +46,18 @@ def guesses(model: Loaded, batch: Batch) -> list[Guess]:
 def filled_in(model: Loaded, row: Rows, found: list[Guess]) -> str:
     """The row's text with every guess in brackets, the truth after a slash where the guess is wrong."""
     by_place = {guess.at: guess for guess in found}
+    # These decode a token alone without the white space before it.
+    bare = model.recipe.tokenizer.kind in ("wordpiece", "unigram")
+
+    def word(token: int) -> str:
+        return model.tokenizer.decode([token]).removeprefix("##" if bare else "")
+
     text = []
     for place, token in enumerate(row.token[0, :SHOWN_TOKENS]):
         guess = by_place.get(place)
-        if guess is None:
-            text.append(model.tokenizer.decode(np.array([token])))
-            continue
-        wrong = "" if guess.token == guess.target else "/" + model.tokenizer.decode(np.array([guess.target]))
-        text.append("[" + model.tokenizer.decode(np.array([guess.token])) + wrong + "]")
+        shown = word(token)
+        if guess is not None:
+            shown = f"[{word(guess.token)}" + ("]" if guess.token == guess.target else f"/{word(guess.target)}]")
+        text.append(" " + shown if bare and row.word_start[0, place] else shown)
     right = sum(guess.token == guess.target for guess in found)
     return f"{''.join(text)}\n[guess] right, [guess/truth] wrong: {right} of {len(found)} right in this row"
