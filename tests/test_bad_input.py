@@ -135,8 +135,10 @@ def test_a_batch_that_cannot_be(refused: Any, line: str, parts: list[str]) -> No
         ("--data text.txt --out folder", ["--out 'folder' holds files that are not a run's"]),
         ("--data text.txt --out new/" + 300 * "x", ["--out", "File name too long"]),
         ("--data text.txt --out /proc/run", ["--out '/proc/run' cannot be written"]),
-        ("--data text.txt --init-from nowhere", ["no run, checkpoint or Hugging Face folder 'nowhere'"]),
-        ("--data text.txt --init-from folder", ["'folder' holds no whole checkpoint"]),
+        ("--data text.txt --init-from ./nowhere", ["no run, checkpoint or Hugging Face folder 'nowhere'"]),
+        ("--data text.txt --init-from ./folder", ["'folder' holds no whole checkpoint"]),
+        ("--data text.txt --init-from nowhere", ["there is no checkpoint 'nowhere'"]),
+        ("--data text.txt --init-from folder", ["there is no checkpoint 'folder'; the folder is ./folder"]),
         ("--data text.txt --updates 99999999999", ["--updates", "below 2,147,483,648"]),
     ],
 )
