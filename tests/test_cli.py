@@ -196,7 +196,7 @@ def test_show_names_the_picture_for_the_recipe(
     "line, parts",
     [
         ("pretrian gpt2-nano", ["'pretrian'", "did you mean 'pretrain'?"]),
-        ("frobnicate", ["'frobnicate'", "allowed: batch, bench, checkpoints, doctor, export, fill, generate, import, list"]),
+        ("frobnicate", ["'frobnicate'", "allowed: batch, bench, checkpoints, doctor"]),
         ("--vresion", ["--vresion", "--version"]),
         ("show", ["NAME|FILE", "see zoo show --help"]),
         ("show gpt2-nanoo", ["'gpt2-nanoo'", "did you mean 'gpt2-nano'"]),
