@@ -92,7 +92,7 @@ def _invoke(arguments: list[str]) -> int:
 
 def _end(code: int, message: str, command: str | None = None) -> int:
     hint = f" (see {command} --help)" if command else ""
-    say(f"zoo: {' '.join(message.split())}{hint}")
+    say(f"zoo: {' '.join(message.splitlines())}{hint}")
     return code
 
 
