@@ -118,6 +118,11 @@ def test_half_precision_is_read_back(trained, tmp_path):
     assert sum(value.nbytes for value in half.weights.values()) * 2 == sum(v.nbytes for v in saved.weights.values())
 
 
+def test_others_may_read_weights_as_they_may_read_what_lies_beside_them(named):
+    modes = {file.name: file.stat().st_mode for file in named.iterdir()}
+    assert modes["model.safetensors"] == modes["recipe.yaml"]
+
+
 def test_sizes_in_a_header_are_checked_against_the_file(tmp_path):
     header = json.dumps({"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
     (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))

@@ -44,10 +44,13 @@ def write_tensors(arrays: Mapping[str, np.ndarray], file: Path, metadata: dict[s
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    file.touch()
+    mode = file.stat().st_mode  # the library's own would let nobody but the owner read it
     try:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, file, metadata)
     except SafetensorError as error:
         raise OSError(str(error)) from None
+    file.chmod(mode)
 
 
 def check_shapes(fault: str, expected: Shapes, found: Shapes) -> None:
