@@ -388,7 +388,7 @@ def interrupted(monkeypatch, updates):
     [
         "--seed 7 --data texts/0?.txt",
         "--minutes 2 --stop-at 4 --data texts --set train.warmup_updates=1000",
-        "--init-from origin --stop-at 4 --data texts",
+        "--init-from ./origin --stop-at 4 --data texts",
         "--data texts --updates 5 --set data.valid=texts/29.txt",
     ],
 )
