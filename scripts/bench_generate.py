@@ -3,7 +3,7 @@
     .venv/bin/python scripts/bench_generate.py [--turns 2]
 
 Work: GPT-2 small with random weights in float32 continues one prompt, and four at once, of 64 random tokens by 192,
-the likeliest one each time, with a cache of keys and values. A first, shorter call makes graphs and does not count. The
+the likeliest one each time, with a cache of keys and values. A first call makes graphs and does not count. The
 peer runs in .venv-peers (see bench_peers.py). Then, for us alone: what a token costs early and late in a long text.
 """
 
@@ -25,13 +25,13 @@ LENGTHS = (112, 240, 496, 944)
 TIMED = 32
 
 
-def measure(write: Callable[[list[list[int]], int], None], prompt: int, new: int, rows: int) -> float:
-    """Tokens a second of `write(prompts, new)`."""
+def measure(write: Callable[[list[list[int]], int], None], rows: int) -> float:
+    """Tokens a second of `write(prompts, new tokens)`."""
     draws = np.random.default_rng(rows)
-    prompts = draws.integers(VOCABULARY, size=(rows, prompt)).tolist()
+    prompts = draws.integers(VOCABULARY, size=(rows, PROMPT)).tolist()
     begin = time.perf_counter()
-    write(prompts, new)
-    return rows * new / (time.perf_counter() - begin)
+    write(prompts, NEW)
+    return rows * NEW / (time.perf_counter() - begin)
 
 
 def peer() -> dict[str, float]:
@@ -83,8 +83,8 @@ def zoo() -> dict[str, float]:
 def _speeds(write: Callable[[list[list[int]], int], None]) -> dict[str, float]:
     found = {}
     for rows in BATCHES:
-        measure(write, PROMPT, NEW, rows)
-        found[f"rows_{rows}"] = measure(write, PROMPT, NEW, rows)
+        measure(write, rows)
+        found[f"rows_{rows}"] = measure(write, rows)
     return found
 
 

@@ -1,6 +1,6 @@
 """What a recipe costs, by arithmetic alone: parameters, floating-point operations, memory."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import prod
 from typing import NamedTuple
 
@@ -41,10 +41,14 @@ def size(value: float, unit: str) -> str:
     return f"{value:,.{1 if power else 0}f} {PREFIXES[power]}{unit}"
 
 
-def weights(recipe: Recipe) -> Shapes:
-    """Every trained weight's shape by name; those of the objective's own layers begin with `objective.`."""
+def weights(recipe: Recipe, absent: Collection[str] = ()) -> Shapes:
+    """Every trained weight's shape by name; those of the objective's own layers begin with `objective.`.
+
+    absent: weights that a model of this recipe was saved without.
+    """
     own = make_objective(recipe, nominal_vocab(recipe)).shapes(recipe.model)
-    return shapes(recipe.model, recipe.tokenizer.size) | {f"objective.{name}": shape for name, shape in own.items()}
+    found = shapes(recipe.model, recipe.tokenizer.size) | {f"objective.{name}": shape for name, shape in own.items()}
+    return {name: shape for name, shape in found.items() if name not in absent}
 
 
 def count(found: Iterable[tuple[int, ...]]) -> int:

@@ -71,7 +71,8 @@ def write(saved: Saved, folder: Path, dtype: str = "float32") -> Path:
         (new / run.RECIPE).write_text(run.to_yaml(saved.recipe), encoding="utf-8")
         if saved.tokenizer is not None:
             (new / run.TOKENIZER).write_bytes(saved.tokenizer.read_bytes())
-        write_tensors({key: value.astype(dtype) for key, value in saved.weights.items()}, new / checkpoint.WEIGHTS)
+        weights = {name: value.astype(dtype, copy=False) for name, value in saved.weights.items()}
+        write_tensors(weights, new / checkpoint.WEIGHTS)
         facts = saved.facts | ({"absent": sorted(saved.absent)} if saved.absent else {})
         (new / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
         disk.write_manifest(new)

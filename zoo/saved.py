@@ -104,7 +104,6 @@ def _of_run(folder: Path, found: Path) -> Saved:
 def _own(where: str, folder: Path, weights: Path, facts: dict[str, Any]) -> Saved:
     recipe, tensors = run.read_recipe(folder), TensorFile(weights)
     absent = frozenset(facts.get("absent", ()))
-    expected = {name: shape for name, shape in accounting.weights(recipe).items() if name not in absent}
-    check_shapes(f"the weights in {where} do not fit its recipe", expected, tensors.shapes)
+    check_shapes(f"the weights in {where} do not fit its recipe", accounting.weights(recipe, absent), tensors.shapes)
     tokenizer = folder / run.TOKENIZER
     return Saved(where, recipe, tokenizer if tokenizer.is_file() else None, tensors, facts, absent)

@@ -65,7 +65,6 @@ def card(saved: Saved, family: Family, architecture: str, name: str) -> str:
     if origin.startswith("hf:"):
         header["base_model"] = origin.removeprefix("hf:")
     loads = {"model": auto} | ({"tokenizer": "AutoTokenizer"} if saved.tokenizer else {})
-    shapes = accounting.weights(recipe).items()
     text = TEXT.format(
         header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True),
         name=name,
@@ -74,7 +73,7 @@ def card(saved: Saved, family: Family, architecture: str, name: str) -> str:
         width=model.width,
         heads=model.heads,
         context=model.context,
-        parameters=accounting.count(shape for key, shape in shapes if key not in saved.absent),
+        parameters=accounting.count(accounting.weights(recipe, saved.absent).values()),
         objective=recipe.objective["name"],
         origin="Trained with the objective zoo." if own else f"Converted from `{_public(origin)}`.",
         names=", ".join(loads.values()),

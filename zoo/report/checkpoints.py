@@ -25,7 +25,6 @@ def _row(found: Registered) -> tuple[str, ...]:
     folder = Path(found.place)
     own, facts = read_recipe(folder), read_facts(folder)
     loss = f"{facts['valid']['loss']:.3f}" if facts.get("valid") else ""
-    absent = facts.get("absent", ())
-    size = accounting.count(shape for name, shape in accounting.weights(own).items() if name not in absent)
+    size = accounting.count(accounting.weights(own, facts.get("absent", ())).values())
     place = "comes with the zoo" if found.kind == "shipped" else found.place
     return found.name, found.kind, own.name, f"{size:,}", loss, place

@@ -22,7 +22,7 @@ def listing() -> tuple[list[str], list[str]]:
     return table(rows, numbers=range(2, len(HEAD))), refused
 
 
-def table(rows: list[tuple[str, ...]], numbers: Collection[int] = ()) -> list[str]:
+def table(rows: list[tuple[str, ...]], numbers: Collection[int]) -> list[str]:
     """Lines with the cells under each other: words to the left, the columns `numbers` to the right."""
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
 
