@@ -69,6 +69,14 @@ def test_a_name_that_could_be_a_path_is_refused(trained, zoo_home, name):
         registered.register(open_saved(trained), name)
 
 
+def test_a_broken_recipe_is_in_nobodys_way(named, tmp_path, monkeypatch):
+    (tmp_path / "broken.yaml").write_text("model: 3")
+    monkeypatch.setenv("ZOO_RECIPES", str(tmp_path))
+    assert open_saved("mine").where == str(named)
+    with pytest.raises(UserError, match=r"broken\.yaml"):
+        open_saved("gpt2-small")  # a published one: only its recipe tells where it lies
+
+
 def test_an_unknown_name_has_near_misses(named):
     with pytest.raises(UserError, match="no checkpoint 'mein'; did you mean 'mine'"):
         open_saved("mein")

@@ -31,20 +31,23 @@ def user_folder() -> Path:
 
 def registered() -> dict[str, Registered]:
     """Every name; a shipped checkpoint hides the published one of the same recipe."""
-    found: dict[str, Registered] = {}
-    for name in recipes():
-        expect = recipe(name).expect
-        if expect is not None and expect.hub is not None:
-            found[name] = Registered(name, "published", f"hf:{expect.hub}")
-    for kind, folder in (("shipped", SHIPPED), ("registered", user_folder())):
-        for file in sorted(folder.glob(f"*/{run.RECIPE}")):
-            found[file.parent.name] = Registered(file.parent.name, kind, str(file.parent))
-    return found
+    expected = ((name, recipe(name).expect) for name in recipes())
+    hubs = {name: expect.hub for name, expect in expected if expect is not None and expect.hub is not None}
+    return {name: Registered(name, "published", f"hf:{hub}") for name, hub in hubs.items()} | _kept()
+
+
+def _kept() -> dict[str, Registered]:
+    """Those that lie on the disk, found without reading any recipe."""
+    folders = (("shipped", SHIPPED), ("registered", user_folder()))
+    files = [(kind, file) for kind, folder in folders for file in sorted(folder.glob(f"*/{run.RECIPE}"))]
+    return {file.parent.name: Registered(file.parent.name, kind, str(file.parent)) for kind, file in files}
 
 
 def place_of(name: str) -> str:
     """Where the checkpoint of that name is: a folder, or hf:ORG/NAME."""
-    known = registered()
+    known = _kept()
+    if name not in known:  # only then, for it takes a while and stops at a recipe that is broken
+        known = registered()
     if name not in known:
         hint = f"; the folder is ./{name}" if Path(name).is_dir() else nearest(name, known)
         raise UserError(f"there is no checkpoint {name!r}{hint}")

@@ -22,7 +22,9 @@ def compiled(function: Callable[..., Any], *, fused: bool = False) -> Callable[.
         tensors = tf.nest.map_structure(lambda x: None if x is None else tf.convert_to_tensor(x), arguments)
         shapes = tuple(None if x is None else tuple(x.shape) for x in tf.nest.flatten(tensors))
         if shapes not in graphs:
-            graphs[shapes] = tf.function(function, autograph=False, jit_compile=fused)
+            # The concrete graph: a call of a tf.function looks first, in milliseconds, which of its traces fits.
+            graph = tf.function(lambda *given: function(*given), autograph=False, jit_compile=fused)
+            graphs[shapes] = graph.get_concrete_function(*tensors)
         return graphs[shapes](*tensors)
 
     return call

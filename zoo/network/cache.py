@@ -20,10 +20,11 @@ class Cache:
 
     def __init__(self, model: Model, rows: int, slots: int, dtype: str):
         def empty() -> keras.Variable:
-            zeros = ops.zeros((rows, model.heads, slots, model.head_width), dtype)
-            return keras.Variable(zeros, trainable=False, dtype=dtype, autocast=False)
+            return keras.Variable(ops.zeros(self.kept, dtype), trainable=False, dtype=dtype, autocast=False)
 
-        self.slots = slots
+        self.shape = (rows, model.heads, slots, model.head_width)
+        # As XLA's matmul takes them, without an axis of size one: else it copies everything twice for each token.
+        self.kept = self.shape[1:] if rows == 1 else self.shape
         self.blocks = [(empty(), empty()) for _ in range(model.layers)]
 
     def extended(self, block: int, new: Keys, first: Any) -> Keys:
@@ -31,11 +32,13 @@ class Cache:
 
         first: None empties the cache before; a tensor needs a graph that XLA compiles (zoo/kernels/compiled.py).
         """
+        *before, slots, width = self.kept
         for variable, new_BHNd in zip(self.blocks[block], (new.k, new.v), strict=True):
+            new_Nd: Any = ops.reshape(new_BHNd, (*before, -1, width))
             if first is None:
-                left = self.slots - new_BHNd.shape[2]
-                variable.assign(ops.pad(new_BHNd, [(0, 0), (0, 0), (0, left), (0, 0)]))
+                empty = (0, slots - new_Nd.shape[-2])
+                variable.assign(ops.pad(new_Nd, [*((0, 0) for _ in before), empty, (0, 0)]))
             else:
-                variable.assign(ops.slice_update(variable.value, (0, 0, first, 0), new_BHNd))
-        k, v = (ops.convert_to_tensor(variable.value) for variable in self.blocks[block])
+                variable.assign(ops.slice_update(variable.value, (*(0 for _ in before), first, 0), new_Nd))
+        k, v = (ops.reshape(variable.value, self.shape) for variable in self.blocks[block])
         return Keys(k, v, new.r)

@@ -99,7 +99,7 @@ class Network(Part):
         x_BND = self.embed(stream)
         table_RD, at_BN = None, None
         if self.model.positions == "relative":
-            table_RD = halved_sinusoid(distances(cache.slots, cache.slots), self.model.width)
+            table_RD = halved_sinusoid(distances(see_BNS.shape[2], see_BNS.shape[2]), self.model.width)
             slot_N: Any = ops.arange(stream.token.shape[1])
             at_BN = ops.broadcast_to(slot_N if first is None else first + slot_N, sizes(stream.token))
         for index, block in enumerate(self.blocks):

@@ -123,25 +123,26 @@ def _scores(model: "Loaded", texts: list[list[int]]) -> Any:
 def _cached_scores(model: "Loaded", texts: list[list[int]], tokens: int) -> Any:
     """The same, where only what was appended since is read. A slot whose doc is 0 is padding, or empty."""
     context = model.recipe.model.context
-    longest = min(max(map(len, texts)) + tokens, context)
-    slots = -(-(longest + STEP) // (2 * STEP)) * 2 * STEP
+    longest = max(map(len, texts))
+    most = _up(longest, STEP) + tokens if longest + tokens <= context else context + STEP
+    slots = _up(most, 2 * STEP)
     begin, go_on = model.kept(("generate", len(texts), slots), lambda: _readers(model, len(texts), slots))
     slot = np.broadcast_to(np.arange(slots, dtype=np.int32), (len(texts), slots))
     doc, filled, starts = np.zeros_like(slot), 0, []
 
-    def new(token: np.ndarray) -> tuple[Stream, np.ndarray]:
-        """The tokens of the next slots, and what they may see; the order of the slots is the rank."""
+    def new(token: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of the next slots, as one array, and what they may see; the order of the slots is the rank."""
         position = np.maximum(np.cumsum(doc, axis=1) - 1, 0).astype(np.int32)
         everything = Stream(slot, doc, position, np.zeros_like(doc), slot)
         stream = Stream(*(field[:, filled : filled + token.shape[1]] for field in everything))._replace(token=token)
-        return stream, visible(stream, everything)
+        return np.stack(stream), visible(stream, everything)
 
     while True:
         now = [window(len(ids), context) for ids in texts]
         if now != starts:  # at first, and where a text outgrew its context
             starts = now
             seen = [ids[start:] for ids, start in zip(texts, starts, strict=True)]
-            width = -(-max(map(len, seen)) // STEP) * STEP
+            width = _up(max(map(len, seen)), STEP)
             token, real = padded(seen, width)
             doc, filled = np.pad(real, [(0, 0), (0, slots - width)]), 0
             yield np.asarray(begin(*new(token)))
@@ -152,6 +153,11 @@ def _cached_scores(model: "Loaded", texts: list[list[int]], tokens: int) -> Any:
             filled += 1
 
 
+def _up(size: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-size // step) * step
+
+
 def _readers(model: "Loaded", rows: int, slots: int) -> tuple[Any, Any]:
     """Two functions that give the scores [B, V] after the last token: of the first tokens, and of one more."""
     from zoo.kernels.compiled import compiled
@@ -160,7 +166,8 @@ def _readers(model: "Loaded", rows: int, slots: int) -> tuple[Any, Any]:
     network = model.network
     cache = Cache(model.recipe.model, rows, slots, network.compute_dtype)
 
-    def read(stream: Stream, see_BNS: Any, first: Any = None) -> Any:
+    def read(fields_5BN: Any, see_BNS: Any, first: Any = None) -> Any:
+        stream = Stream(*(fields_5BN[i] for i in range(len(Stream._fields))))
         return network.logits(network.extend(stream, see_BNS, cache, first)[:, -1:])[:, 0]
 
     return compiled(read), compiled(read, fused=True)
