@@ -8,7 +8,7 @@ from zoo.train.feed import Feed
 from zoo.train.schedule import learning_rate
 from zoo.train.start import nominal_vocab
 
-FAMILIES = ("gpt2-small", "bert-base", "xlnet-base")  # one recipe of every objective, with dropout
+FAMILIES = ("gpt2-small", "bert-base", "xlnet-base", "transformer-base")  # one recipe of every objective, with dropout
 
 
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "inner_dropout": 0.0, "final_dropout": 0.0}
@@ -18,11 +18,12 @@ def shrunk(name: str, model: dict | None = None, **train) -> Recipe:
     """A registered recipe with two layers of width 20, rows of 24 tokens and 8 rows an update."""
     wanted = {"tokens_per_update": 192, "updates": 4, "warmup_updates": 1, "precision": "float32", **train}
     published = recipe(name)
+    encoder = {"encoder_layers": 2} if published.model.encoder_layers else {}
     return published.with_changes(
-        model={"width": 20, "layers": 2, "heads": 2, "inner": 28, "context": 24, **(model or {})},
+        model={"width": 20, "layers": 2, "heads": 2, "inner": 28, "context": 24, **encoder, **(model or {})},
         tokenizer={"size": 101},
         data={"row_tokens": 24},
-        train={"evaluate_every": None, "evaluate_tokens": None, "checkpoint_every": None, **wanted},
+        train=dict.fromkeys(("average_checkpoints", "evaluate_every", "evaluate_tokens", "checkpoint_every")) | wanted,
     )
 
 
@@ -36,8 +37,8 @@ class Bench:
 
         self.recipe = shrunk(name, model, **train)
         vocab = nominal_vocab(self.recipe)
-        corpus = RandomTokens.drawn(4000, len(vocab.special), vocab.used)
         self.learner = Learner(self.recipe, vocab, self.recipe.train.precision)
+        corpus = RandomTokens.drawn(4000, len(vocab.special), vocab.used, paired=self.learner.objective.encodes)
         self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
         self.engine = Engine(self.learner, self.optimizer, self.recipe.train)
         shape = {"row_tokens": 24, "extra": self.learner.objective.extra_tokens, "rows_per_update": 8}

@@ -10,7 +10,7 @@ from keras import ops
 from zoo.kernels.random import RowNoise
 from zoo.network.attention import Attention
 from zoo.network.names import named_weights
-from zoo.network.positions import halved_sinusoid
+from zoo.network.positions import sinusoid
 
 B, T, D, H = 3, 7, 10, 2
 d = D // H
@@ -47,7 +47,7 @@ def spelled_out(layer: Attention, x: np.ndarray, see: np.ndarray, other: np.ndar
         for j in seen:
             score = (q[b, i, h] + w.get("content_bias", np.zeros((H, d)))[h]) @ k[b, j, h]
             if "r.kernel" in w:
-                r = np.asarray(halved_sinusoid(np.array(i - j), D), np.float64) @ w["r.kernel"]
+                r = np.asarray(sinusoid(np.array(i - j), D), np.float64) @ w["r.kernel"]
                 score += (q[b, i, h] + w["position_bias"][h]) @ r.reshape(H, d)[h]
             if "segment" in w:
                 score += (q[b, i, h] + w["segment_bias"][h]) @ w["segment"][int(other[b, i, j]), h]

@@ -72,7 +72,7 @@ def test_dropout_is_on_and_new_in_every_update():
 
     tensors, factors = to_device(batch), {"causal": 1.0}
     first, again, later = (float(bench.engine.gradient(tensors, factors, n, 0)["causal"]) for n in (5, 5, 6))
-    plain = float(bench.engine.evaluate(tensors)["causal"])
+    plain = float(bench.engine.evaluate(tensors)[0]["causal"])
     assert first == again
     assert len({first, later, plain}) == 3
 

@@ -42,7 +42,7 @@ def saved(found: Recipe, text: Path | None = None, **facts: Any) -> Saved:
     draw = np.random.default_rng(0)
     shapes = accounting.weights(found)
     weights = {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    return Saved("here", found, text, weights, {"origin": "trained", **facts})
+    return Saved("here", found, {} if text is None else {"tokenizer": text}, weights, {"origin": "trained", **facts})
 
 
 def written(family: str, folder: Path) -> Path:

@@ -19,7 +19,7 @@ from zoo.registry import objective, objectives
 from zoo.schema import Model
 from zoo.visibility import visible
 
-VOCAB = Vocab(size=31, used=31, special={"eod": 0, "pad": 1, "cls": 2, "sep": 3, "mask": 4})
+VOCAB = Vocab(size=31, used=31, special={"eod": 0, "pad": 1, "cls": 2, "sep": 3, "mask": 4, "bos": 5})
 LENGTH, ROWS = 13, 4
 # Weights far larger than in training, so that whatever can move a state moves it visibly.
 SHAPE: dict[str, Any] = {"width": 10, "heads": 2, "layers": 2, "inner": 14, "context": LENGTH, "init_std": 0.4}
@@ -49,7 +49,7 @@ class Probe(NamedTuple):
 def text() -> Rows:
     """Rows of two documents; the last row ends in padding."""
     draw = np.random.default_rng(0)
-    token = draw.integers(5, VOCAB.used, (ROWS, LENGTH + 1)).astype(np.int32)
+    token = draw.integers(6, VOCAB.used, (ROWS, LENGTH + 1)).astype(np.int32)
     doc = 1 + (np.arange(LENGTH + 1) > np.array([4, 6, 20, 8])[:, None]).astype(np.int32)
     doc[-1, -3:] = 0
     token[doc == 0] = VOCAB.special["pad"]
@@ -60,14 +60,17 @@ def text() -> Rows:
 
 
 def cut(rows: Rows, made: Objective) -> Rows:
-    return Rows(*(None if field is None else field[:, : LENGTH + made.extra_tokens] for field in rows))
+    short = Rows(*(None if field is None else field[:, : LENGTH + made.extra_tokens] for field in rows))
+    return short._replace(source=short) if made.encodes else short
 
 
 def states(made: Objective, model: Model, batch: Batch) -> np.ndarray:
+    """What predicts, [B, P, D]."""
     from zoo.network.initial import initialize
     from zoo.network.network import Network
     from zoo.network.reader import Reader
 
+    model = model.model_copy(update={"encoder_layers": 2 * made.encodes})
     layers = made.build(model)
     if layers is not None:
         initialize(layers, model, 0, "objective.")
@@ -78,12 +81,14 @@ def stacked(batches: list[Batch]) -> Batch:
     def join(parts: Any) -> Any:
         return None if parts[0] is None else np.concatenate(parts)
 
-    stream = Stream(*map(join, zip(*(batch.stream for batch in batches), strict=True)))
+    def joined(streams: list[Any]) -> Any:
+        return None if streams[0] is None else Stream(*map(join, zip(*streams, strict=True)))
+
     tasks = {
         task: Places(*map(join, zip(*(batch.tasks[task] for batch in batches), strict=True)))
         for task in batches[0].tasks
     }
-    return Batch(stream, None, tasks)
+    return Batch(joined([batch.stream for batch in batches]), joined([batch.source for batch in batches]), tasks)
 
 
 def probe(made: Objective, model: Model, seed: int = 0) -> Probe:
@@ -117,6 +122,23 @@ def test_no_leak(name: str, settings: dict[str, Any], model: str) -> None:
     assert found.target.sum() > 4
     assert not (found.target & found.moved & ~found.shown).any()
     np.testing.assert_array_equal(found.moved, found.see)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_state_moves_exactly_with_the_source_it_may_see(model: str) -> None:
+    kind = objective("translation")
+    made = kind(kind.Settings(), VOCAB, LENGTH)
+    base = made.make_batch(Noise(0, 0, 0, ROWS), cut(text(), made))
+    assert base.source is not None
+    token = base.source.token
+    batches = [base]
+    for column in range(LENGTH):
+        other = token.copy()
+        other[:, column] = (token[:, column] - 5) % (VOCAB.used - 6) + 6
+        batches.append(base._replace(source=base.source._replace(token=other)))
+    hidden = states(made, MODELS[model], stacked(batches)).reshape(len(batches), ROWS, LENGTH, -1)
+    moved_CBT = np.abs(hidden[1:] - hidden[0]).max(axis=3) > 1e-5
+    np.testing.assert_array_equal(moved_CBT.transpose(1, 2, 0), visible(base.stream, base.source))
 
 
 def test_tokens_kept_on_purpose_are_known() -> None:

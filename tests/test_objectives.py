@@ -17,7 +17,7 @@ from zoo.registry import objective, objectives, recipe
 from zoo.schema import Data, Model
 from zoo.visibility import visible
 
-SPECIAL = {"eod": 0, "pad": 1, "cls": 2, "sep": 3, "mask": 4}
+SPECIAL = {"eod": 0, "pad": 1, "cls": 2, "sep": 3, "mask": 4, "bos": 5}
 VOCAB = Vocab(size=101, used=97, special=SPECIAL)
 LENGTH = 23
 # Settings beside the defaults, by objective; one that is not named here is tested with its defaults.
@@ -25,12 +25,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "masked": [{"whole_word": True}, {"next_sentence": True}, {"rate": 0.9, "blank": 0.1, "random": 0.9}],
     "permutation": [{"rate": 1.0}, {"max_gram": 2, "alpha": 3, "beta": 2}],
 }
-DRAW_NOTHING = {"causal"}
+DRAW_NOTHING = {"causal", "translation"}
 CASES = [
     pytest.param(name, given, rows, id=f"{name}-{rows}-{','.join(given) or 'defaults'}")
     for name in objectives()
     for given in [{}, *VARIANTS.get(name, [])]
-    for rows in ("packed", "document", "pairs")
+    for rows in (("parallel",) if objective(name).encodes else ("packed", "document", "pairs"))
     if rows == "pairs" or not given.get("next_sentence")
 ]
 
@@ -46,10 +46,10 @@ def make(name: str, length: int = LENGTH, **settings: Any) -> Objective:
 def make_rows(kind: str, seed: int, count: int = 6, length: int = LENGTH, extra: int = 0) -> Rows:
     """Rows as the plan of that kind makes them, of random tokens; packed documents are as short as one token."""
     draw, width = np.random.default_rng(seed), length + extra
-    token = draw.integers(5, VOCAB.used, (count, width)).astype(np.int32)
+    token = draw.integers(6, VOCAB.used, (count, width)).astype(np.int32)
     doc, segment, column = np.ones_like(token), np.zeros_like(token), np.arange(width)
     start, label = np.zeros((count, 1), np.int64), None
-    if kind == "packed":
+    if kind in ("packed", "parallel"):
         ends = draw.random(token.shape) < 0.2
         token[ends] = SPECIAL["eod"]
         doc += np.cumsum(np.pad(ends, [(0, 0), (1, 0)])[:, :-1], axis=1, dtype=np.int32)
@@ -66,12 +66,25 @@ def make_rows(kind: str, seed: int, count: int = 6, length: int = LENGTH, extra:
         token[doc == 0] = SPECIAL["pad"]
     position = np.where(doc > 0, column - start, 0).astype(np.int32)
     words = (doc > 0) & (token > max(SPECIAL.values())) & (draw.random(token.shape) < 0.6)
-    return Rows(token, doc, position, segment, words, words & (draw.random(token.shape) < 0.2), label)
+    source = make_rows("packed", seed + 1, count, length) if kind == "parallel" else None
+    return Rows(token, doc, position, segment, words, words & (draw.random(token.shape) < 0.2), label, source)
 
 
 def case(name: str, settings: dict[str, Any], kind: str, seed: int = 0, count: int = 6) -> tuple[Objective, Rows]:
     made = make(name, **settings)
     return made, make_rows(kind, seed, count, extra=made.extra_tokens)
+
+
+def mapped(change: Any, rows: Rows) -> Rows:
+    """The rows, and their source if they have one, with every field changed."""
+    fields = rows._replace(source=None)
+    source = None if rows.source is None else mapped(change, rows.source)
+    return Rows(*(None if field is None else change(field) for field in fields))._replace(source=source)
+
+
+def fields(rows: Rows) -> list[np.ndarray]:
+    own = [field for field in rows._replace(source=None) if field is not None]
+    return own if rows.source is None else [*own, *fields(rows.source)]
 
 
 def leaves(batch: Batch) -> list[np.ndarray]:
@@ -100,13 +113,13 @@ def test_a_row_s_batch_depends_on_seed_update_and_row(
 ) -> None:
     """However the update is split, and nothing given is changed."""
     made, rows = case(name, settings, kind, seed % 1000)
-    before = [None if field is None else field.copy() for field in rows]
+    before = [field.copy() for field in fields(rows)]
     whole = leaves(made.make_batch(Noise(seed, update, 3, 6), rows))
     for first, end in ((0, cut), (cut, 6)):
-        part = Rows(*(None if field is None else field[first:end] for field in rows))
+        part = mapped(lambda field, rows=slice(first, end): field[rows], rows)
         for a, b in zip(leaves(made.make_batch(Noise(seed, update, 3 + first, end - first), part)), whole, strict=True):
             np.testing.assert_array_equal(a, b[first:end])
-    for a, b in zip(rows, before, strict=True):
+    for a, b in zip(fields(rows), before, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -153,6 +166,9 @@ def test_targets(name: str, settings: dict[str, Any], kind: str, seed: int) -> N
     assert not np.isin(places.target[scored], never).any()
     assert (taken(batch.stream, places.at).doc[scored] > 0).all()
     original = rows.token[:, :LENGTH]
+    if made.encodes:  # what is written begins late, and all of it is a target
+        np.testing.assert_array_equal(places.target, original)
+        return
     if places.at is None:
         np.testing.assert_array_equal(batch.stream.token, original)
         return
@@ -188,7 +204,7 @@ def test_chance(name: str) -> None:
     assert make(name).chance()[name] == math.log(VOCAB.size)
 
 
-@pytest.mark.parametrize("name, settings, kind", [case for case in CASES if case.values[2] == "pairs"])
+@pytest.mark.parametrize("name, settings, kind", [case for case in CASES if case.values[2] in ("pairs", "parallel")])
 def test_own_layers_and_totals(name: str, settings: dict[str, Any], kind: str) -> None:
     """`shapes` is what `build` builds; an untrained network's totals are its chance."""
     from zoo.network.initial import initialize
@@ -197,7 +213,7 @@ def test_own_layers_and_totals(name: str, settings: dict[str, Any], kind: str) -
     from zoo.network.reader import Reader
 
     made, rows = case(name, settings, kind)
-    model = Model(width=10, heads=2, layers=2, context=LENGTH, segments=2)
+    model = Model(width=10, heads=2, layers=2, context=LENGTH, segments=2, encoder_layers=2 * made.encodes)
     layers = made.build(model)
     weights = {} if layers is None else named_weights(layers)
     assert {path: tuple(weight.shape) for path, weight in weights.items()} == made.shapes(model)
@@ -208,6 +224,28 @@ def test_own_layers_and_totals(name: str, settings: dict[str, Any], kind: str) -
     assert totals.keys() == batch.tasks.keys()
     for task, total in totals.items():
         assert abs(float(total) / batch.tasks[task].weight.sum() - made.chance()[task]) < 0.1
+
+
+# --- translation
+
+
+@given(st.integers(0, 10**9))
+def test_translation_reads_every_text_one_token_late(seed: int) -> None:
+    rows = make_rows("parallel", seed)
+    batch = make("translation").make_batch(Noise(0, 0, 0, 6), rows)
+    for row in range(6):
+        for column in range(LENGTH):
+            begins = column == 0 or rows.doc[row, column] != rows.doc[row, column - 1]
+            assert batch.stream.token[row, column] == (SPECIAL["bos"] if begins else rows.token[row, column - 1])
+
+
+def test_translation_sees_the_whole_source_of_its_document_and_no_other() -> None:
+    rows = make_rows("parallel", 0)
+    batch = make("translation").make_batch(Noise(0, 0, 0, 6), rows)
+    assert batch.source is not None
+    assert rows.source is not None
+    see = visible(batch.stream, batch.source)
+    np.testing.assert_array_equal(see, rows.doc[:, :, None] == rows.source.doc[:, None, :])
 
 
 # --- causal

@@ -210,7 +210,7 @@ def test_what_the_zoo_writes_is_loaded_by_their_class(case: str, tmp_path: Path)
     start = {name: weight.value.numpy() for name, weight in learner.weights.items()}
     values = {name: value + draw.normal(0, 0.3, value.shape).astype(np.float32) for name, value in start.items()}
     learner.set_weights(values)
-    assert write(Saved("here", recipe, None, values, {"origin": "trained"}), tmp_path / "out") == architecture
+    assert write(Saved("here", recipe, {}, values, {"origin": "trained"}), tmp_path / "out") == architecture
     model, report = getattr(transformers, architecture).from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report.values())
     compare(learner, model)
@@ -257,7 +257,7 @@ def test_their_tokenizer_gives_the_same_ids(name: str, spec: dict[str, Any], tmp
     recipe = recipe.with_changes(model={"width": 16, "layers": 1, "heads": 2, "inner": 16})
     (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
     values = {key: np.ones(shape, np.float32) for key, shape in accounting.weights(recipe).items()}
-    saved = Saved("here", recipe, tmp_path / "tokenizer.json", values, {"origin": "trained"})
+    saved = Saved("here", recipe, {"tokenizer": tmp_path / "tokenizer.json"}, values, {"origin": "trained"})
     write(saved, tmp_path / "out")
     theirs, back = AutoTokenizer.from_pretrained(tmp_path / "out"), open_saved(tmp_path / "out")
     mine = load_tokenizer(tmp_path / "tokenizer.json", recipe.tokenizer)

@@ -47,7 +47,8 @@ def weights(recipe: Recipe, absent: Collection[str] = ()) -> Shapes:
     absent: weights that a model of this recipe was saved without.
     """
     own = make_objective(recipe, nominal_vocab(recipe)).shapes(recipe.model)
-    found = shapes(recipe.model, recipe.tokenizer.size) | {f"objective.{name}": shape for name, shape in own.items()}
+    found = shapes(recipe.model, recipe.tokenizer.size, recipe.source_size)
+    found |= {f"objective.{name}": shape for name, shape in own.items()}
     return {name: shape for name, shape in found.items() if name not in absent}
 
 
@@ -82,6 +83,7 @@ def flops(recipe: Recipe) -> Flops:
     predicting = sum(places[task] for task in objective.token_tasks)
     of = f" x {predicting} / {tokens} places"
     per_block = _kernels(found, "blocks.0.") - _kernels(found, "blocks.0.attend.r.")  # r serves all rows at once
+    encoder = recipe.model.encoder_layers
     if objective.blind:
         lookup = _kernels(found, "blocks.0.attend.k.") + _kernels(found, "blocks.0.attend.v.")
         terms = [
@@ -89,6 +91,14 @@ def flops(recipe: Recipe) -> Flops:
             Term("its last block", f"6 x {lookup:,} weights (keys and values alone)", 6 * lookup),
             *_stack(recipe, "query stream", layers, per_block - lookup, of, predicting / tokens),
         ]
+    elif encoder:  # rows of source and target are equally long, so that each counts once for a token
+        pairs = Term(
+            "cross-attention",
+            f"12 x {layers} layers x {tokens:,} tokens x width {width:,}",
+            12 * layers * tokens * width,
+        )
+        stacks = _stack(recipe, "encoder", encoder, _kernels(found, "encoder_blocks.0."))
+        terms = [*stacks, *_stack(recipe, "decoder", layers, per_block), pairs]
     else:
         terms = _stack(recipe, "blocks", layers, per_block)
     if transform := _kernels(found, "head."):
@@ -143,9 +153,14 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
     predicting = sum(places[task] for task in objective.token_tasks)
     if objective.blind:
         block = round(block * (1 + predicting / tokens))
+    layers = model.layers + model.encoder_layers
+    cross = (
+        tokens * (4 * model.width + number * 6 * model.width + 10 * model.heads * tokens) if objective.encodes else 0
+    )
     logits = 2 * FLOAT * predicting * recipe.tokenizer.size
-    arithmetic = f"{model.layers} x {size(block, 'B')} a block + {size(logits, 'B')} of logits"
-    return Term("activations", arithmetic, model.layers * block + logits)
+    attends = f" + {model.layers} x {size(cross, 'B')} of cross-attention" if cross else ""
+    arithmetic = f"{layers} x {size(block, 'B')} a block{attends} + {size(logits, 'B')} of logits"
+    return Term("activations", arithmetic, layers * block + model.layers * cross + logits)
 
 
 def memory(recipe: Recipe, rows: int, half: bool) -> list[Term]:

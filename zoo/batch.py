@@ -18,6 +18,7 @@ class Rows(NamedTuple):
     word_start: Array  # [B, T] bool
     sentence_start: Array  # [B, T] bool
     label: Array | None = None  # [B] int32 for pairs: 0 = B follows A, 1 = B is from elsewhere
+    source: "Rows | None" = None  # of parallel text: what these rows translate, document by document
 
 
 class Stream(NamedTuple):

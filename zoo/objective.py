@@ -37,6 +37,7 @@ class Objective:
     never_target: ClassVar[tuple[str, ...]] = ()  # roles that are never predicted
     visibility: ClassVar[Kind] = "rank"  # what the ranks of make_batch amount to, known before any data
     extra_tokens: ClassVar[int] = 0  # tokens a row must hold beyond the row length
+    encodes: ClassVar[bool] = False  # its batches have a source, which an encoder reads
     blind: ClassVar[bool] = False  # a query stream predicts, which does not see ranks equal to its own
 
     def __init__(self, settings: Any, vocab: Vocab, row_tokens: int):

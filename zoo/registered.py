@@ -72,8 +72,8 @@ def write(saved: Saved, folder: Path, dtype: str = "float32") -> Path:
     """Writes a model as registered ones are kept: recipe.yaml, tokenizer.json, model.safetensors, facts.json."""
     with disk.whole_folder(folder) as new:
         (new / run.RECIPE).write_text(run.to_yaml(saved.recipe), encoding="utf-8")
-        if saved.tokenizer is not None:
-            (new / run.TOKENIZER).write_bytes(saved.tokenizer.read_bytes())
+        for section, file in saved.tokenizers.items():
+            (new / run.TOKENIZERS[section]).write_bytes(file.read_bytes())
         weights = {name: value.astype(dtype, copy=False) for name, value in saved.weights.items()}
         write_tensors(weights, new / checkpoint.WEIGHTS)
         facts = saved.facts | ({"absent": sorted(saved.absent)} if saved.absent else {})

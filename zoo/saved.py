@@ -24,10 +24,15 @@ class Saved(NamedTuple):
 
     where: str  # as a person would name it
     recipe: Recipe
-    tokenizer: Path | None  # its tokenizer.json, if it has one
+    tokenizers: Mapping[str, Path]  # those it has, by the sections of its recipe
     weights: Mapping[str, np.ndarray]  # every one has the shape that `accounting.weights(recipe)` gives
     facts: dict[str, Any]  # origin; of a run also step, tokens, valid, corpus, commit
     absent: frozenset[str] = frozenset()  # weights that such a model has by its recipe, and this kind is saved without
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The tokenizer.json of the text it writes or reads alone, if it has one."""
+        return self.tokenizers.get("tokenizer")
 
 
 def open_saved(where: str | Path) -> Saved:
@@ -65,7 +70,7 @@ def _in_folder(folder: Path) -> Saved:
     if (folder / run.RECIPE).is_file() and weights.is_file():
         return _registered(folder)
     if weights.is_file():
-        if (wrong := checkpoint.damage(folder, UNREAD)) is not None:
+        if (wrong := disk.damage(folder, (checkpoint.WEIGHTS, checkpoint.STATE), UNREAD)) is not None:
             raise UserError(f"the checkpoint {folder} is damaged ({wrong})")
         return _of_run(folder.absolute().parent.parent, folder)
     if not folder.is_dir():
@@ -73,7 +78,8 @@ def _in_folder(folder: Path) -> Saved:
     newest = checkpoint.newest(folder, UNREAD)
     if newest is None:
         raise UserError(f"{str(folder)!r} holds no whole checkpoint (checkpoints/step-*/{disk.MANIFEST})")
-    return _of_run(folder, newest)
+    averaged = checkpoint.averaged_of(folder)
+    return _in_folder(averaged) if averaged.is_dir() else _of_run(folder, newest)
 
 
 def _registered(folder: Path) -> Saved:
@@ -105,5 +111,5 @@ def _own(where: str, folder: Path, weights: Path, facts: dict[str, Any]) -> Save
     recipe, tensors = run.read_recipe(folder), TensorFile(weights)
     absent = frozenset(facts.get("absent", ()))
     check_shapes(f"the weights in {where} do not fit its recipe", accounting.weights(recipe, absent), tensors.shapes)
-    tokenizer = folder / run.TOKENIZER
-    return Saved(where, recipe, tokenizer if tokenizer.is_file() else None, tensors, facts, absent)
+    tokenizers = {name: folder / file for name, file in run.TOKENIZERS.items() if (folder / file).is_file()}
+    return Saved(where, recipe, tokenizers, tensors, facts, absent)

@@ -37,17 +37,23 @@ class Model(Section):
     layers: Count
     heads: Count
     context: Count  # tokens a row may have
+    encoder_layers: Annotated[int, Field(ge=0)] = (
+        0  # above 0: an encoder of so many, which `layers` of decoder attend to
+    )
     inner: Count | None = None  # width of the feed-forward layer; None = 4 x width
     norm: Literal["pre", "post"] = "pre"  # pre-norm stacks end in one more norm
     norm_epsilon: Positive = 1e-5
     activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu_tanh"
     positions: Literal["learned", "sinusoidal", "relative"] = "learned"
     segments: Annotated[int, Field(ge=0)] = 0  # embeddings of segments; with relative positions, same/other scores
+    embedding_scale: bool = False  # token embeddings times sqrt(width)
     embedding_norm: bool = False
     attention_bias: bool = True  # biases of the projections of attention
     head_transform: bool = False  # BERT's dense + activation + norm before the vocabulary
     head_bias: bool = False  # one bias a vocabulary row
-    init: Literal["normal", "truncated_normal"] = "normal"
+    init: Literal["normal", "truncated_normal", "xavier_uniform"] = (
+        "normal"  # xavier_uniform: of matrices, not of tables
+    )
     init_std: Positive = 0.02
     position_std: Positive | None = None  # None = init_std
     residual_scaling: bool = False  # divide the init of projections into the residual by sqrt(2 x layers)
@@ -102,8 +108,11 @@ class Data(Section):
     corpus: str = "sotu"  # sotu, a file, folder or glob, or hf:NAME[:CONFIG]
     document: Literal["file", "blank_line", "line"] = "file"  # what a document is in plain text
     text: str = "text"  # the column that holds the text, in tables
-    valid: str | None = None  # None = the last 10% of the documents
-    rows: Literal["packed", "document", "pairs"] = "packed"
+    source: str = "source"  # the columns of parallel text, in tables
+    target: str = "target"
+    valid: str | None = None  # None = the last 10% of the documents; of parallel text, random ones
+    test: str | None = None  # parallel text alone: what is evaluated once, at the end
+    rows: Literal["packed", "document", "pairs", "parallel"] = "packed"
     across_documents: bool = False  # packed rows: attention crosses the ends of documents
     row_tokens: Count | None = None  # None = model.context
 
@@ -141,8 +150,17 @@ class Train(Section):
     checkpoint_every: Count | None = None  # updates; the last one always has a checkpoint
     checkpoint_minutes: Positive = 30.0
     keep_checkpoints: Count = 3  # the newest; beside them the one with the lowest validation loss is always kept
+    average_checkpoints: Count | None = None  # the run ends with the mean of the weights of its newest ones
     keep_every: Count | None = None  # updates; the checkpoints at its multiples are written, and kept for good
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _kept(self) -> "Train":
+        if self.average_checkpoints is not None and self.average_checkpoints > self.keep_checkpoints:
+            raise ValueError(
+                f"average_checkpoints {self.average_checkpoints} is above keep_checkpoints {self.keep_checkpoints}"
+            )
+        return self
 
 
 class Expect(Section):
@@ -160,6 +178,7 @@ class Recipe(Section):
     name: str
     model: Model
     tokenizer: TokenizerSpec
+    source_tokenizer: TokenizerSpec | None = None  # of the encoder; None = both sides share one vocabulary
     objective: dict[str, Any]  # name, and the settings of that objective, all of them
     data: Data = Data()
     train: Train
@@ -194,6 +213,21 @@ class Recipe(Section):
         kind = objective(self.objective["name"])
         chosen = {key: value for key, value in self.objective.items() if key != "name"}
         kind.check(kind.Settings.model_validate(chosen), self.data)
+        if kind.encodes != bool(self.model.encoder_layers):
+            reads = "reads a source and needs" if kind.encodes else "has no source to read with"
+            raise ValueError(
+                f"objective {self.objective['name']} {reads} an encoder; model.encoder_layers is"
+                f" {self.model.encoder_layers}"
+            )
+        if self.data.test is not None and self.data.rows != "parallel":
+            raise ValueError(f"data.test is for rows of parallel text, not {self.data.rows}")
+        if self.data.rows == "parallel" and not kind.encodes:
+            raise ValueError(f"data.rows parallel has a source, which objective {self.objective['name']} does not read")
+        if self.source_tokenizer is not None:
+            if not kind.encodes:
+                raise ValueError(f"source_tokenizer is set, and objective {self.objective['name']} reads no source")
+            if missing := {"eod", "pad"} - self.source_tokenizer.specials.keys():
+                raise ValueError(f"source_tokenizer.specials needs {', '.join(sorted(missing))}")
         roles = {role for defaults in SPECIALS.values() for role in defaults} | {*kind.specials, *kind.never_target}
         for role in self.tokenizer.specials.keys() - roles:
             raise ValueError(f"tokenizer.specials names an unknown role {role!r}{nearest(role, roles)}")
@@ -209,6 +243,11 @@ class Recipe(Section):
     @property
     def row_tokens(self) -> int:
         return self.data.row_tokens or self.model.context
+
+    @property
+    def source_size(self) -> int | None:
+        """Rows of the encoder's own table of tokens; None where it shares the decoder's."""
+        return None if self.source_tokenizer is None else self.source_tokenizer.size
 
     @property
     def rows_per_update(self) -> int:

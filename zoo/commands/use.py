@@ -1,11 +1,13 @@
-"""The commands that use a trained model: it writes, fills in, scores."""
+"""The commands that use a trained model: it writes, fills in, scores, shows where it looks."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zoo.commands.options import Checkpoint, number
+from zoo.disk import write_whole
 from zoo.errors import UserError
 from zoo.progress import printable, say
 
@@ -59,6 +61,51 @@ def fill(
             print("  " + "  ".join(f"{guess.token!r} {guess.chance:.1%}" for guess in guesses))
 
 
+def translate(
+    checkpoint: Checkpoint,
+    source: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="Texts, one a line. Default: standard input.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the translations go. Default: standard output.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What was wanted, line by line: prints BLEU and chrF.")
+    ] = None,
+    beam: Annotated[int, typer.Option(metavar="N", parser=number(1), help="Hypotheses kept; 1 is greedy.")] = 4,
+    length_penalty: Annotated[
+        float, typer.Option(metavar="A", parser=number(0, float), help="0 prefers short texts; 1 long ones.")
+    ] = 0.6,
+) -> None:
+    """Every line translated, by beam search.
+
+    \b
+    Examples:
+      echo "A man is sleeping." | zoo translate runs/transformer-tiny-1
+      zoo translate runs/transformer-tiny-1 --input test.en --output test.de --reference wanted.de
+    """
+    texts = _lines(source)
+    wanted = None if reference is None else _lines(reference)
+    if wanted is not None and len(wanted) != len(texts):
+        raise UserError(f"{reference} has {len(wanted)} lines and the input {len(texts)}")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UserError(f"{str(output)!r} cannot be written: its folder is not there")
+    from zoo.use.loaded import load
+
+    written = load(checkpoint).translate(texts, beam=beam, length_penalty=length_penalty)
+    # A line is a line: what the model has learned to write between two of them must not shift all that follow.
+    written = [" ".join(text.split("\n")) for text in written]
+    if output is not None:
+        write_whole(output, "".join(f"{text}\n" for text in written))
+    else:
+        print("\n".join(map(printable, written)))
+    if wanted is not None:
+        from zoo.report.translation import scores
+
+        for line in scores(written, wanted):
+            say(line) if output is None else print(line)
+
+
 def score(
     checkpoint: Checkpoint,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A text file; every line that is not empty is scored.")],
@@ -72,13 +119,7 @@ def score(
     Example:
       zoo score gpt2-nano sentences.txt
     """
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{str(file)!r} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{str(file)!r} is no UTF-8 text: {error}") from None
-    texts = [line for line in content.splitlines() if line.strip()]
+    texts = [line for line in _lines(file) if line.strip()]
     if not texts:
         raise UserError(f"{str(file)!r} has no line with text")
     from zoo.use.loaded import load
@@ -89,3 +130,51 @@ def score(
         print(f"{value:.4f}\t{text}")
     tokens = sum(len(model.tokenizer.encode(text)) for text in texts)
     say(f"{len(texts)} texts, {tokens} tokens: {nats.sum():.2f} nats, {nats.sum() / max(tokens, 1):.3f} a token")
+
+
+def attention(
+    checkpoint: Checkpoint,
+    source: Annotated[str, typer.Option(metavar="TEXT", help="The text that is read.")],
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What a decoder reads. Default: the model's own translation."),
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(metavar="L", parser=number(1), help="Counted from 1. Default: the last.")
+    ] = None,
+    head: Annotated[
+        int | None, typer.Option(metavar="H", parser=number(1), help="Only this one, in large. Default: all.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="encoder, decoder or cross, where there is an encoder. Default: cross."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the picture goes.")] = Path("attention.png"),
+) -> None:
+    """A picture of what each token looks at.
+
+    \b
+    Examples:
+      zoo attention gpt2-nano --source "The state of the Union is strong."
+      zoo attention bert-nano --source "We must act." --layer 1 --head 2 --out look.png
+    """
+    from zoo.report.attention import attention_maps
+    from zoo.report.attention_picture import draw
+    from zoo.use.loaded import load
+
+    draw(attention_maps(load(checkpoint), source, target), out, title=checkpoint, kind=kind, layer=layer, head=head)
+    print(out)
+
+
+def _lines(file: Path | None) -> list[str]:
+    """The lines of a text file, or of standard input. UserError where it cannot be read."""
+    name = "standard input" if file is None else repr(str(file))
+    try:
+        content = sys.stdin.buffer.read() if file is None else file.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is no UTF-8 text: {error}") from None
+    # Unlike str.splitlines, which would also cut at characters that stand inside a line.
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []

@@ -4,7 +4,7 @@ import csv
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ from zoo.errors import UserError, nearest
 from zoo.schema import Data
 
 Fragment = tuple[str, bool]  # text of any length, and whether a document starts with it
+Columns = dict[str, str]  # the keys of `data` that name columns, and the columns
+Record = tuple[str, tuple[Any, ...]]  # where it stands, and its value in each of the columns
 
 BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 WHITE_HELD = 1 << 20  # a longer run of white space is taken for text, so that it need not be held
+NESTED = "translation"  # the column in which the sets of WMT hold a pair: a dict of languages
 CSV_FIELD = (1 << 31) - 1  # characters; the csv module would stop at 131,072
 
 
@@ -28,32 +31,43 @@ def fragments(path: Path, data: Data, tally: Tally) -> Iterator[Fragment]:
     if kind(path) == ".txt":
         rule = {"file": _one, "blank_line": _between_blank_lines, "line": _lines_alone}[data.document]
         return rule(decoded(path, tally))
-    table = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}[kind(path)]
-    return from_records(table(path, data.text, tally), tally)
+    return from_records(table_records(path, {"text": data.text}, tally), tally)
 
 
-def from_records(records: Iterable[tuple[str, Any]], tally: Tally) -> Iterator[Fragment]:
-    """(where, text) pairs as documents; a text that is None or blank is skipped and counted.
+def from_records(records: Iterable[Record], tally: Tally) -> Iterator[Fragment]:
+    """Records of one text each as documents; a text that is None or blank is skipped and counted.
+
+    Raises:
+        UserError: see `sound`.
+    """
+    for where, (value,) in records:
+        if (text := sound(where, value)) is None:
+            tally.skipped += 1
+        else:
+            yield text, True
+
+
+def sound(where: str, text: Any) -> str | None:
+    """The text with line ends as a newline; None where it is None or blank.
 
     Raises:
         UserError: a text that is no string, or that UTF-8 cannot hold (half of a surrogate pair).
     """
-    for where, text in records:
-        if text is None or text == "" or (isinstance(text, str) and text.isspace()):
-            tally.skipped += 1
-            continue
-        if not isinstance(text, str):
-            raise UserError(f"{where}: the text is a {type(text).__name__} ({_short(text)}), not a string")
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                half = text[error.start]
-                raise UserError(f"{where}: character {error.start} is {half!r}, half of a surrogate pair") from None
-        yield text.replace("\r\n", "\n"), True
+    if text is None or text == "" or (isinstance(text, str) and text.isspace()):
+        return None
+    if not isinstance(text, str):
+        raise UserError(f"{where}: the text is a {type(text).__name__} ({short(text)}), not a string")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = text[error.start]
+            raise UserError(f"{where}: character {error.start} is {half!r}, half of a surrogate pair") from None
+    return text.replace("\r\n", "\n")
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as a message shows it."""
     shown = repr(value)
     return shown if len(shown) <= 40 else shown[:37] + "..."
 
@@ -92,7 +106,8 @@ def _between_blank_lines(texts: Iterator[str]) -> Iterator[Fragment]:
     yield held.partition("\n")[0], first
 
 
-def _lines(texts: Iterator[str]) -> Iterator[str]:
+def lines(texts: Iterator[str]) -> Iterator[str]:
+    """Text in blocks as lines without their ends; a line end at the very end opens no further line."""
     parts: list[str] = []
     for text in texts:
         head, *rest = text.split("\n")
@@ -105,8 +120,46 @@ def _lines(texts: Iterator[str]) -> Iterator[str]:
         yield last
 
 
-def _jsonl(path: Path, column: str, tally: Tally) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_lines(decoded(path, tally)), 1):
+def table_records(path: Path, columns: Columns, tally: Tally) -> Iterator[Record]:
+    """The records of one table.
+
+    Raises:
+        UserError: the file cannot be read as what its name says, or has no such column.
+    """
+    table = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _tsv, ".parquet": _parquet}[kind(path)]
+    return table(path, columns, tally)
+
+
+def columns_to_read(where: str, columns: Columns, names: Collection[str]) -> list[str]:
+    """Which columns of a table hold `columns`; all of them where they may be languages inside NESTED.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    for key, column in columns.items():
+        if column not in names:
+            if NESTED not in names:
+                raise no_column(where, key, column, names)
+            return list(names)
+    return list(columns.values())
+
+
+def chosen(where: str, record: dict[str, Any], columns: Columns) -> Record:
+    """A record's values in the columns; where it lacks one and has a dict of languages, in that dict.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    if isinstance(record.get(NESTED), dict) and any(column not in record for column in columns.values()):
+        record = record[NESTED]
+    for key, column in columns.items():
+        if column not in record:
+            raise no_column(where, key, column, record)
+    return where, tuple(record[column] for column in columns.values())
+
+
+def _jsonl(path: Path, columns: Columns, tally: Tally) -> Iterator[Record]:
+    for number, line in enumerate(lines(decoded(path, tally)), 1):
         if not line or line.isspace():
             continue
         where = f"{path}:{number}"
@@ -117,33 +170,43 @@ def _jsonl(path: Path, column: str, tally: Tally) -> Iterator[tuple[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: no JSON that can be read: {error}") from None
         if not isinstance(record, dict):
-            raise UserError(f"{where}: {_short(record)} is no JSON object; a line looks like {{{column!r}: '...'}}")
-        if column not in record:
-            raise _no_column(where, column, record)
-        yield where, record[column]
+            looks = ", ".join(f"{column!r}: '...'" for column in columns.values())
+            raise UserError(f"{where}: {short(record)} is no JSON object; a line looks like {{{looks}}}")
+        yield chosen(where, record, columns)
 
 
-def _csv(path: Path, column: str, tally: Tally) -> Iterator[tuple[str, Any]]:
+def _csv(path: Path, columns: Columns, tally: Tally) -> Iterator[Record]:
     csv.field_size_limit(CSV_FIELD)
-    rows = csv.reader((line + "\n" for line in _lines(decoded(path, tally))), strict=True)
+    rows = csv.reader((line + "\n" for line in lines(decoded(path, tally))), strict=True)
     try:
-        header = next(rows, None)
-        if header is None:
-            return
-        if column not in header:
-            raise _no_column(str(path), column, header)
-        place = header.index(column)
-        for row in rows:
-            where = f"{path}:{rows.line_num}"
-            if row and len(row) != len(header):
-                raise UserError(f"{where}: {len(row)} fields where the header has {len(header)}")
-            if row:
-                yield where, row[place]
+        yield from _rows(path, columns, ((rows.line_num, row) for row in rows))
     except csv.Error as error:
         raise UserError(f"{path}:{rows.line_num}: no sound CSV: {error}") from None
 
 
-def _parquet(path: Path, column: str, tally: Tally) -> Iterator[tuple[str, Any]]:
+def _tsv(path: Path, columns: Columns, tally: Tally) -> Iterator[Record]:
+    """A field ends at a tab, a row at a line end, and a quote is a character like all others."""
+    numbered = enumerate(lines(decoded(path, tally)), 1)
+    return _rows(path, columns, ((number, line.split("\t") if line else []) for number, line in numbered))
+
+
+def _rows(path: Path, columns: Columns, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Record]:
+    """The records of (line, fields) rows, of which the first is the header; a row without fields is an empty line."""
+    _, header = next(rows, (0, None))
+    if header is None:
+        return
+    for key, column in columns.items():
+        if column not in header:
+            raise no_column(str(path), key, column, header)
+    places = [header.index(column) for column in columns.values()]
+    for number, row in rows:
+        if row and len(row) != len(header):
+            raise UserError(f"{path}:{number}: {len(row)} fields where the header has {len(header)}")
+        if row:
+            yield f"{path}:{number}", tuple(row[place] for place in places)
+
+
+def _parquet(path: Path, columns: Columns, tally: Tally) -> Iterator[Record]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -155,17 +218,16 @@ def _parquet(path: Path, column: str, tally: Tally) -> Iterator[tuple[str, Any]]
             file.seek(0)
         try:
             table = ParquetFile(file)
-            if column not in table.schema_arrow.names:
-                raise _no_column(str(path), column, table.schema_arrow.names)
-            done = 0
-            for batch in table.iter_batches(batch_size=1024, columns=[column]):
-                for number, text in enumerate(batch.column(0).to_pylist(), done + 1):
-                    yield f"{path}: record {number}", text
+            wanted, done = columns_to_read(str(path), columns, table.schema_arrow.names), 0
+            for batch in table.iter_batches(batch_size=1024, columns=wanted):
+                for number, record in enumerate(batch.to_pylist(), done + 1):
+                    yield chosen(f"{path}: record {number}", record, columns)
                 done += len(batch)
                 tally.bytes_read = before + size * done // table.metadata.num_rows
         except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
             raise UserError(f"{path}: no sound Parquet: {' '.join(str(error).split())}") from None
 
 
-def _no_column(where: str, column: str, columns: Iterable[str]) -> UserError:
-    return UserError(f"{where}: no column {column!r}{nearest(column, map(str, columns))} (data.text names it)")
+def no_column(where: str, key: str, column: str, names: Iterable[Any]) -> UserError:
+    """That `names` lack the column which `data.key` names."""
+    return UserError(f"{where}: no column {column!r}{nearest(column, map(str, names))} (data.{key} names it)")

@@ -7,7 +7,7 @@ import hashlib
 import json
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, pairwise
@@ -103,8 +103,12 @@ def _in_order(tokenizer: Tokenizer, dtype: str, bundles: Iterator[Bundle], threa
         pool.shutdown(cancel_futures=True)
 
 
-def write(pieces: Iterator[Piece], name: str, tokenizer: Tokenizer, folder: Path, threads: int) -> None:
+def write(
+    pieces: Iterator[Piece], name: str, tokenizer: Tokenizer, folder: Path, threads: int, skipped: Callable[[], int]
+) -> None:
     """Fills an empty folder with all that zoo/corpus/shards.py reads, meta.json last.
+
+    skipped: how many records were left out, once all have been read.
 
     Raises:
         UserError: there is not one word in the text.
@@ -141,7 +145,7 @@ def write(pieces: Iterator[Piece], name: str, tokenizer: Tokenizer, folder: Path
     for file in ("mark_tokens", "mark_bytes"):
         (folder / f"{file}.bin").unlink()
     meta = {"format": FORMAT, "dtype": dtype, "cut": cut, "tokens": tokens, "bytes": size, "words": words}
-    meta |= {"unknown": unknown, "documents": documents, "sentences": sentences}
+    meta |= {"skipped": skipped(), "unknown": unknown, "documents": documents, "sentences": sentences}
     meta["duplicates"] = len(hashes) - len(np.unique(np.frombuffer(hashes, np.uint64)))
     meta["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     (folder / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")

@@ -8,7 +8,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from zoo.errors import UserError, nearest
 from zoo.progress import progress
 
-KINDS = (".txt", ".jsonl", ".csv", ".parquet")
+KINDS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
 PACKED = (".gz", ".zst")
 BLOCK = 1 << 20  # bytes of a file that are read at once
 ZST_BLOCK = 2048  # compressed bytes at once: 4 of them can stand for 128 KB, so that a block unpacks to 64 MB at most
@@ -28,7 +28,16 @@ class Tally:
     """What one pass over a source has met so far."""
 
     bytes_read: int = 0  # of the raw files, compressed as they are
-    skipped: int = 0  # records of tables whose text is null or blank
+    skipped: int = 0  # records of tables whose text is null or blank; of parallel text, pairs with such a side
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """What the system does not let us read in here becomes a UserError; `name` stands where it names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or name}: cannot be read ({error.strerror or error})") from None
 
 
 def kind(path: Path) -> str:
@@ -61,7 +70,7 @@ def find(place: str) -> list[Path]:
         if not found:
             raise UserError(f"{place}: this glob matches no file")
     else:
-        raise UserError(f"{place}: {_missing(path)}")
+        raise UserError(f"{place}: {missing(path)}")
     files = sorted(match for match in found if kind(match))
     if not files:
         raise UserError(f"{place}: no file of a known kind among {len(found)}; {known}")
@@ -82,7 +91,8 @@ def _below(top: Path) -> list[Path]:
     return found
 
 
-def _missing(path: Path) -> str:
+def missing(path: Path) -> str:
+    """The end of a message about a path where nothing is: the nearest names."""
     if not path.parent.is_dir():
         return f"there is no folder {str(path.parent)!r}"
     there = ["sotu", *(entry.name for entry in path.parent.iterdir() if not entry.name.startswith("."))]
@@ -117,11 +127,12 @@ def blocks(path: Path, tally: Tally) -> Iterator[bytes]:
         UserError: compressed data that is cut off or damaged.
     """
     packing = path.suffix.lower()
-    before = tally.bytes_read
+    done = 0
     with path.open("rb") as file:
         try:
             for block in {".gz": _gzip, ".zst": _zst}.get(packing, _plain)(file):
-                tally.bytes_read = before + file.tell()
+                tally.bytes_read += file.tell() - done  # a sum, as two files may be read by turns
+                done = file.tell()
                 yield block
         except EOFError:
             raise UserError(f"{path}: this {packing} file is cut off; compress or fetch it again") from None

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from zoo.errors import UserError, nearest
+from zoo.corpus.documents import Columns, Record, chosen, columns_to_read
+from zoo.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
 REACH_SECONDS = 10.0  # for the first answer; `datasets` alone would try again and again
 
 
-def open_hub(place: str, column: str) -> tuple[str, "IterableDataset"]:
-    """The commit and the training split of `hf:NAME[:CONFIG]`, only its text column.
+def open_hub(place: str, columns: Columns) -> tuple[str, "IterableDataset"]:
+    """The commit and the training split of `hf:NAME[:CONFIG]`, only the columns that hold `columns`.
 
     With HF_HUB_OFFLINE set, only what `datasets` has prepared in its cache can be opened.
 
@@ -45,27 +46,25 @@ def open_hub(place: str, column: str) -> tuple[str, "IterableDataset"]:
     try:
         builder = load_dataset_builder(name, config or None)
         stream = cast("IterableDataset", builder.as_streaming_dataset(split="train"))
-        columns = stream.column_names or list(next(iter(stream), {}))
+        names = stream.column_names or list(next(iter(stream), {}))
     except (DatasetsError, http_error(), OSError, ValueError, RuntimeError, NotImplementedError) as error:
         why = "HF_HUB_OFFLINE is set and the cache of `datasets` does not hold it" if offline else _line(error)
         raise UserError(f"{place}: {why}") from None
-    if column not in columns:
-        raise UserError(f"{place}: no column {column!r}{nearest(column, columns)} (data.text names it)")
-    return str(builder.hash), stream.select_columns([column])
+    return str(builder.hash), stream.select_columns(columns_to_read(place, columns, names))
 
 
-def records(place: str, column: str, stream: "IterableDataset") -> Iterator[tuple[str, Any]]:
-    """(where, text) of each record.
+def records(place: str, columns: Columns, stream: "IterableDataset") -> Iterator[Record]:
+    """Each record's values in the columns.
 
     Raises:
-        UserError: the stream broke off and `datasets` could not take it up again.
+        UserError: a record has no such column; or the stream broke off and `datasets` could not take it up again.
     """
     from datasets.exceptions import DatasetsError
 
     number = 0
     try:
         for number, record in enumerate(stream, 1):
-            yield f"{place}: record {number}", record[column]
+            yield chosen(f"{place}: record {number}", record, columns)
     except (DatasetsError, http_error(), OSError) as error:
         raise UserError(f"{place}: the stream broke off after record {number} ({_line(error)})") from None
 

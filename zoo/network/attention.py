@@ -12,7 +12,7 @@ from keras import ops
 from zoo.kernels.matmul import matmul_transposed
 from zoo.kernels.random import RowNoise, thin
 from zoo.network.layers import Linear, Part, float32, initializer, sizes
-from zoo.network.positions import distances, halved_sinusoid, relative_gather, relative_shift
+from zoo.network.positions import distances, relative_gather, relative_shift, sinusoid
 
 UNSEEN = -1e9  # added to a score: finite, so that gradients are too, and exp() of it is zero
 
@@ -69,7 +69,7 @@ class Attention(Part):
         if self.r is not None:
             if table_RD is None:
                 length = sizes(x_BKD)[1]
-                table_RD = halved_sinusoid(distances(length, length), x_BKD.shape[2])
+                table_RD = sinusoid(distances(length, length), x_BKD.shape[2])
             r_HRd = self._heads(self.r(table_RD))
         return Keys(self._heads(self.k(x_BKD)), self._heads(self.v(x_BKD)), r_HRd)
 
@@ -85,7 +85,17 @@ class Attention(Part):
     ) -> Any:
         """[B, Q, D]. see: True = may attend, None = all; keys: of another stream; other: True = another segment;
         at: the queries' places among the keys, None where query i stands at key i."""
-        k_BHKd, v_BHKd, r_HRd = keys or self.keys(x_BQD)
+        keys = keys or self.keys(x_BQD)
+        share_BHQK = self.shares(x_BQD, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP)
+        weight_BHQK, scale = thin(self.lowered(share_BHQK), self.dropout, noise, "weights")
+        mixed_BQHd = float32(ops.transpose(ops.matmul(weight_BHQK, keys.v), (0, 2, 1, 3))) * scale
+        if see_BQK is not None:
+            mixed_BQHd *= float32(ops.any(see_BQK, axis=-1))[:, :, None, None]
+        return self.out(ops.reshape(mixed_BQHd, sizes(x_BQD)))
+
+    def shares(self, x_BQD: Any, see_BQK: Any, keys: Keys, *, other_BQK: Any = None, at_BP: Any = None) -> Any:
+        """[B, H, Q, K] float32: how a query's attention is shared out among the keys; they sum to one."""
+        k_BHKd, _, r_HRd = keys
         root = math.sqrt(self.head_width)
         q_BQD = float32(self.q(x_BQD)) / root
 
@@ -111,12 +121,7 @@ class Attention(Part):
             unseen_BQK: Any = ops.where(see_BQK, 0.0, UNSEEN)
             score_BHQK += unseen_BQK[:, None]
         # Keras warns of a softmax over one key; a text may be that short.
-        share_BHQK = ops.softmax(score_BHQK) if score_BHQK.shape[-1] != 1 else ops.ones_like(score_BHQK)
-        weight_BHQK, scale = thin(self.lowered(share_BHQK), self.dropout, noise, "weights")
-        mixed_BQHd = float32(ops.transpose(ops.matmul(weight_BHQK, v_BHKd), (0, 2, 1, 3))) * scale
-        if see_BQK is not None:
-            mixed_BQHd *= float32(ops.any(see_BQK, axis=-1))[:, :, None, None]
-        return self.out(ops.reshape(mixed_BQHd, sizes(x_BQD)))
+        return ops.softmax(score_BHQK) if score_BHQK.shape[-1] != 1 else ops.ones_like(score_BHQK)
 
     def _heads(self, x: Any) -> Any:
         """[..., K, D] -> [..., H, K, d]"""

@@ -1,6 +1,6 @@
 """A block of the Transformer, and stacks of them.
 
-Shapes: B rows, T or Q tokens, K keys, D width.
+Shapes: B rows, T or Q tokens, K keys, S tokens of the source, D width.
 """
 
 from typing import Any, Literal
@@ -98,29 +98,34 @@ class Block(Part):
         """What the queries of other streams find in the stream x, before the block has changed it."""
         return self.attend.keys(self._before(self.attend_norm, x_BKD), table_RD)
 
+    def source_keys(self, x_BSD: Any) -> Keys:
+        """What cross-attention finds in a source."""
+        assert self.cross is not None, "a block without cross=True reads no source"
+        return self.cross.keys(x_BSD)
+
     def call(
         self,
         x_BQD: Any,
         see_BQK: Any = None,
         keys: Keys | None = None,
         *,
-        source_BKD: Any = None,
-        see_source_BQK: Any = None,
+        source: Keys | None = None,
+        see_source_BQS: Any = None,
         table_RD: Any = None,
         other_BQK: Any = None,
         at_BP: Any = None,
         noise: RowNoise | None = None,
     ) -> Any:
-        """[B, Q, D] float32; see, keys, table, other and at as in Attention; source: what cross-attention reads."""
+        """[B, Q, D] float32; see, keys, table, other and at as in Attention; source: its `source_keys`."""
         under = noise.under if noise is not None else lambda name: None
 
         y = self._before(self.attend_norm, x_BQD)
         keys = keys or self.attend.keys(y, table_RD)
         y = self.attend(y, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP, noise=under("attend"))
         x_BQD = self._add(self.attend_norm, x_BQD, drop(float32(y), self.dropout, noise, "attend"))
-        if self.cross is not None and self.cross_norm is not None and source_BKD is not None:
+        if self.cross is not None and self.cross_norm is not None and source is not None:
             y = self._before(self.cross_norm, x_BQD)
-            y = self.cross(y, see_source_BQK, self.cross.keys(source_BKD), noise=under("cross"))
+            y = self.cross(y, see_source_BQS, source, noise=under("cross"))
             x_BQD = self._add(self.cross_norm, x_BQD, drop(float32(y), self.dropout, noise, "cross"))
         y = self.inner(self._before(self.inner_norm, x_BQD), noise=under("inner"))
         return self._add(self.inner_norm, x_BQD, drop(float32(y), self.dropout, noise, "inner"))
@@ -162,13 +167,14 @@ class Decoder(Encoder):
         self,
         x_BTD: Any,
         see_BTT: Any = None,
-        source_BKD: Any = None,
-        see_source_BTK: Any = None,
+        source_BSD: Any = None,
+        see_source_BTS: Any = None,
         *,
         noise: RowNoise | None = None,
     ) -> Any:
         """[B, T, D] float32."""
         for index, block in enumerate(self.blocks):
             inner_noise = noise and noise.under(f"blocks.{index}")
-            x_BTD = block(x_BTD, see_BTT, source_BKD=source_BKD, see_source_BQK=see_source_BTK, noise=inner_noise)
+            source = None if source_BSD is None else block.source_keys(source_BSD)
+            x_BTD = block(x_BTD, see_BTT, source=source, see_source_BQS=see_source_BTS, noise=inner_noise)
         return x_BTD if self.final_norm is None else self.final_norm(x_BTD)

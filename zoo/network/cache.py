@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.kernels.slots import write_slots
 from zoo.network.attention import Keys
 from zoo.schema import Model
 
@@ -18,10 +19,13 @@ class Cache:
     Only a stack in which nobody sees what comes later can be cached: what a block made of a token then never changes.
     """
 
-    def __init__(self, model: Model, rows: int, slots: int, dtype: str):
+    def __init__(self, model: Model, rows: int, slots: int, dtype: str, *, fused: bool):
+        """fused: it is read and written in a graph that XLA compiles (zoo/kernels/compiled.py)."""
+
         def empty() -> keras.Variable:
             return keras.Variable(ops.zeros(self.kept, dtype), trainable=False, dtype=dtype, autocast=False)
 
+        self.fused = fused
         self.shape = (rows, model.heads, slots, model.head_width)
         # As XLA's matmul takes them, without an axis of size one: else it copies everything twice for each token.
         self.kept = self.shape[1:] if rows == 1 else self.shape
@@ -30,7 +34,7 @@ class Cache:
     def extended(self, block: int, new: Keys, first: Any) -> Keys:
         """Keeps what a block made of N more tokens, whose slots begin at `first`; returns all it has.
 
-        first: None empties the cache before; a tensor needs a graph that XLA compiles (zoo/kernels/compiled.py).
+        first: None empties the cache before.
         """
         *before, slots, width = self.kept
         for variable, new_BHNd in zip(self.blocks[block], (new.k, new.v), strict=True):
@@ -38,7 +42,9 @@ class Cache:
             if first is None:
                 empty = (0, slots - new_Nd.shape[-2])
                 variable.assign(ops.pad(new_Nd, [*((0, 0) for _ in before), empty, (0, 0)]))
-            else:
+            elif self.fused:
                 variable.assign(ops.slice_update(variable.value, (*(0 for _ in before), first, 0), new_Nd))
+            else:
+                write_slots(variable, new_Nd, first)
         k, v = (ops.reshape(variable.value, self.shape) for variable in self.blocks[block])
         return Keys(k, v, new.r)

@@ -8,7 +8,7 @@ from typing import Any
 from zoo.batch import Stream
 from zoo.kernels.random import RowNoise, drop
 from zoo.network.layers import Embedding, Norm, Part
-from zoo.network.positions import interleaved_sinusoid
+from zoo.network.positions import sinusoid
 from zoo.schema import Model
 
 
@@ -32,10 +32,12 @@ class Embed(Part):
     def call(self, stream: Stream, start: Any = None, noise: RowNoise | None = None) -> Any:
         """[B, T, D] float32; start [B, T, D] or [D] stands in for the tokens: what knows a place and not its token."""
         x = self.token(stream.token) if start is None else start
+        if self.model.embedding_scale:  # the table is small, for it serves the softmax too (Vaswani et al. 2017, 3.4)
+            x = x * self.model.width**0.5
         if self.position is not None:
             x = x + self.position(stream.position)
         elif self.model.positions == "sinusoidal":
-            x = x + interleaved_sinusoid(stream.position, self.model.width)
+            x = x + sinusoid(stream.position, self.model.width)
         if self.segment is not None:
             x = x + self.segment(stream.segment)
         if self.norm is not None:

@@ -22,12 +22,15 @@ def draw(model: Model, seed: int, name: str, shape: tuple[int, ...]) -> np.ndarr
         return np.ones(shape, np.float32)
     if name.endswith(".bias"):
         return np.zeros(shape, np.float32)
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed, zlib.crc32(name.encode())], np.uint64)))
+    if model.init == "xavier_uniform" and name.endswith(".kernel"):  # Glorot & Bengio 2010, equation 16
+        reach = math.sqrt(6 / sum(shape))
+        return generator.uniform(-reach, reach, shape).astype(np.float32)
     std = model.init_std
     if name == "embed.position.table" and model.position_std is not None:
         std = model.position_std
     if model.residual_scaling and name.endswith(("attend.out.kernel", "inner.down.kernel")):
         std /= math.sqrt(2 * model.layers)  # two projections a layer add to the residual stream
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, zlib.crc32(name.encode())], np.uint64)))
     drawn = generator.standard_normal(shape, np.float32)
     if model.init == "truncated_normal":
         while (far := np.abs(drawn) > 2).any():  # drawn again, as TensorFlow does, so the deviation shrinks to 0.88

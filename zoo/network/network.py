@@ -1,6 +1,7 @@
-"""The one network: an embedding, blocks, a head. What a batch asks of it is in the batch alone.
+"""The one network: an embedding, blocks, a head, and an encoder where the model has one.
 
-Shapes: B rows, T tokens a row, P predicted places a row, D width, V vocabulary.
+What a batch asks of it is in the batch alone. Shapes: B rows, T tokens a row, S tokens of the source, P predicted
+places a row, D width, V vocabulary.
 """
 
 from typing import Any
@@ -11,13 +12,14 @@ from keras import ops
 from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.kernels.random import RowNoise, drop
+from zoo.network.attention import Keys
 from zoo.network.block import Block
 from zoo.network.cache import Cache
 from zoo.network.embedding import Embed
 from zoo.network.heads import Head
 from zoo.network.initial import initialize
 from zoo.network.layers import Norm, Part, float32, sizes
-from zoo.network.positions import distances, halved_sinusoid
+from zoo.network.positions import distances, sinusoid
 from zoo.schema import Model
 from zoo.visibility import visible
 
@@ -27,17 +29,27 @@ POLICY = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 class Network(Part):
     """The network of a recipe, its weights drawn from (seed, name); at zero where seed is None."""
 
-    def __init__(self, model: Model, vocab_size: int, compute_dtype: str = "float32", *, seed: int | None = 0):
+    def __init__(
+        self,
+        model: Model,
+        vocab_size: int,
+        compute_dtype: str = "float32",
+        *,
+        source_size: int | None = None,
+        seed: int | None = 0,
+    ):
+        """source_size: of the encoder's own vocabulary; None = both sides share the table of token embeddings."""
         super().__init__(dtype=keras.DTypePolicy(POLICY[compute_dtype]))
         self.model, self.vocab_size = model, vocab_size
         policy = self.dtype_policy
         relative = model.positions == "relative"
-        self.embed = Embed(model, vocab_size, dtype=policy)
-        self.blocks = [
-            Block(
+
+        def block(cross: bool) -> Block:
+            return Block(
                 model.width,
                 model.heads,
                 model.inner_width,
+                cross=cross,
                 norm=model.norm,
                 norm_epsilon=model.norm_epsilon,
                 activation=model.activation,
@@ -50,24 +62,63 @@ class Network(Part):
                 init_std=0.0,
                 dtype=policy,
             )
-            for _ in range(model.layers)
-        ]
-        self.final_norm = Norm(model.width, epsilon=model.norm_epsilon, dtype=policy) if model.norm == "pre" else None
+
+        def final_norm() -> Norm | None:
+            return Norm(model.width, epsilon=model.norm_epsilon, dtype=policy) if model.norm == "pre" else None
+
+        self.embed = Embed(model, vocab_size, dtype=policy)
+        self.source_embed = Embed(model, source_size, dtype=policy) if source_size else None
+        self.encoder_blocks = [block(cross=False) for _ in range(model.encoder_layers)]
+        self.encoder_norm = final_norm() if model.encoder_layers else None
+        self.blocks = [block(cross=model.encoder_layers > 0) for _ in range(model.layers)]
+        self.final_norm = final_norm()
         self.head = Head(model, vocab_size, dtype=policy)
         if seed is not None:
             initialize(self, model, seed)
 
     def read(self, stream: Stream, source: Stream | None = None, noise: RowNoise | None = None) -> Any:
-        """Hidden states of a stream, [B, T, D] float32."""
-        if source is not None:
-            raise UserError("this network has no encoder: the objective made a source for it")
-        x_BTD = self.embed(stream, noise=noise)
+        """Hidden states of a stream, [B, T, D] float32; a model with an encoder reads the source too."""
+        if (source is not None) != bool(self.encoder_blocks):
+            has = (
+                "an encoder, and the objective made no"
+                if self.encoder_blocks
+                else "no encoder, and the objective made a"
+            )
+            raise UserError(f"this network has {has} source for it")
+        seen = None if source is None else (self.encode(source, noise), visible(stream, source))
+        x_BTD = self._through(self.blocks, stream, self.embed(stream, noise=noise), noise, seen)
+        return self._finish(x_BTD, noise)
+
+    def encode(self, source: Stream, noise: RowNoise | None = None) -> Any:
+        """What the decoder attends to: hidden states of the source, [B, S, D] float32."""
+        noise = noise and noise.under("source")
+        embed = self.source_embed or self.embed
+        x_BSD = self._through(self.encoder_blocks, source, embed(source, noise=noise), noise)
+        return x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD)
+
+    def _through(
+        self,
+        blocks: list[Block],
+        stream: Stream,
+        x_BTD: Any,
+        noise: RowNoise | None,
+        seen: tuple[Any, Any] | None = None,
+    ) -> Any:
+        """The residual stream after these blocks; seen: the encoded source [B, S, D], and who sees it [B, T, S]."""
         see_BTT, other_BTT = visible(stream, stream), self._other(stream, stream)
         table_RD = self._distances(stream, noise)
-        for index, block in enumerate(self.blocks):
-            under = noise and noise.under(f"blocks.{index}")
-            x_BTD = block(x_BTD, see_BTT, table_RD=table_RD, other_BQK=other_BTT, noise=under)
-        return self._finish(x_BTD, noise)
+        for index, block in enumerate(blocks):
+            source, see_source_BTS = (None, None) if seen is None else (block.source_keys(seen[0]), seen[1])
+            x_BTD = block(
+                x_BTD,
+                see_BTT,
+                source=source,
+                see_source_BQS=see_source_BTS,
+                table_RD=table_RD,
+                other_BQK=other_BTT,
+                noise=noise and noise.under(f"blocks.{index}"),
+            )
+        return x_BTD
 
     def read_blind(self, stream: Stream, at_BP: Any, blank_D: Any, noise: RowNoise | None = None) -> Any:
         """Hidden states at the places `at` of readers that know the place but not its token, [B, P, D] float32.
@@ -91,20 +142,30 @@ class Network(Part):
                 x_BTD = block(x_BTD, see_BTT, keys, other_BQK=other_BTT, noise=noise and noise.under(site))
         return self._finish(g_BPD, blind)
 
-    def extend(self, stream: Stream, see_BNS: Any, cache: Cache, first: Any = None) -> Any:
+    def extend(
+        self,
+        stream: Stream,
+        see_BNC: Any,
+        cache: Cache,
+        first: Any = None,
+        source: list[Keys] | None = None,
+        see_source_BNS: Any = None,
+    ) -> Any:
         """Hidden states of N tokens that come after those in the cache, [B, N, D] float32; then it holds them too.
 
-        see [B, N, S]: which slots they may attend to; first: their first slot, None for an empty cache.
+        see [B, N, C]: which slots they may attend to; first: their first slot, None for an empty cache; source: what
+        each block's `source_keys` made of the encoded source, and which of its tokens are seen.
         """
         x_BND = self.embed(stream)
         table_RD, at_BN = None, None
         if self.model.positions == "relative":
-            table_RD = halved_sinusoid(distances(see_BNS.shape[2], see_BNS.shape[2]), self.model.width)
+            table_RD = sinusoid(distances(see_BNC.shape[2], see_BNC.shape[2]), self.model.width)
             slot_N: Any = ops.arange(stream.token.shape[1])
             at_BN = ops.broadcast_to(slot_N if first is None else first + slot_N, sizes(stream.token))
         for index, block in enumerate(self.blocks):
             keys = cache.extended(index, block.keys(x_BND, table_RD), first)
-            x_BND = block(x_BND, see_BNS, keys, at_BP=at_BN)
+            found = None if source is None else source[index]
+            x_BND = block(x_BND, see_BNC, keys, source=found, see_source_BQS=see_source_BNS, at_BP=at_BN)
         return self._finish(x_BND, None)
 
     def logits(self, hidden: Any) -> Any:
@@ -130,7 +191,7 @@ class Network(Part):
         if self.model.positions != "relative":
             return None
         length = stream.token.shape[1]
-        table_RD = halved_sinusoid(distances(length, length), self.model.width)
+        table_RD = sinusoid(distances(length, length), self.model.width)
         return drop(table_RD, self.model.dropout, noise and noise.shared(), "distances")
 
     def _finish(self, x: Any, noise: RowNoise | None) -> Any:

@@ -17,16 +17,12 @@ def _angles(position: Any, width: int) -> Any:
     return float32(position)[..., None] * ops.convert_to_tensor(rate, "float32")
 
 
-def interleaved_sinusoid(position: Any, width: int) -> Any:
-    """[...] int -> [..., width]: sin, cos, sin, cos, ... as in Vaswani et al. 2017, section 3.5."""
-    angle = _angles(position, width)
-    pairs = ops.stack([ops.sin(angle), ops.cos(angle)], axis=-1)
-    wide: Any = ops.reshape(pairs, (*sizes(position), -1))
-    return wide[..., :width]
+def sinusoid(position: Any, width: int) -> Any:
+    """[...] int -> [..., width]: all sines, then all cosines, as Transformer-XL and XLNet have them.
 
-
-def halved_sinusoid(position: Any, width: int) -> Any:
-    """[...] int -> [..., width]: all sines, then all cosines, as in the Transformer-XL and XLNet releases."""
+    Unlike Vaswani et al. 2017, section 3.5, where sines and cosines take turns: the same numbers in another order, and
+    whatever is learned on top cannot tell. Their own code has this order, and so has Marian.
+    """
     angle = _angles(position, width)
     wide: Any = ops.concatenate([ops.sin(angle), ops.cos(angle)], axis=-1)
     return wide[..., :width]

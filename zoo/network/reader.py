@@ -3,10 +3,12 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from zoo.batch import Places, Stream
 from zoo.kernels.cross_entropy import cross_entropy
 from zoo.kernels.random import RowNoise
+from zoo.network.layers import float32
 from zoo.network.network import Network, take_places
 
 
@@ -15,6 +17,7 @@ class Reader:
 
     def __init__(self, network: Network, layers: keras.layers.Layer | None = None, noise: RowNoise | None = None):
         self.network, self.layers, self.noise = network, layers, noise
+        self.right: Any = 0.0  # in evaluation: the weighted number of tokens that scored highest where they were wanted
 
     def read(self, stream: Stream, source: Stream | None = None, at: Any = None) -> Any:
         """Hidden states, [B, T, D] float32, or [B, P, D] at the places `at`."""
@@ -32,6 +35,14 @@ class Reader:
         """[..., D] -> [..., V] float32."""
         return self.network.logits(hidden)
 
-    def token_loss(self, hidden: Any, places: Places) -> Any:
-        """The weighted sum of the cross-entropies of `places.target` in nats, a float32 scalar."""
-        return cross_entropy(self.network.scores(hidden), places.target, places.weight)
+    def token_loss(self, hidden: Any, places: Places, smoothing: float = 0.0) -> Any:
+        """The weighted sum of the cross-entropies of `places.target` in nats, a float32 scalar.
+
+        smoothing: of the labels, while training; a loss that is evaluated is a likelihood.
+        """
+        scores = self.network.scores(hidden)
+        if self.noise is not None:
+            return cross_entropy(scores, places.target, places.weight, smoothing)
+        hit = ops.equal(ops.argmax(scores, axis=-1), ops.cast(places.target, "int32"))
+        self.right += ops.sum(float32(hit) * places.weight)
+        return cross_entropy(scores, places.target, places.weight)

@@ -5,18 +5,19 @@ from zoo.schema import Model
 Shapes = dict[str, tuple[int, ...]]
 
 
-def shapes(model: Model, vocab_size: int) -> Shapes:
-    """Attribute path -> shape, as `named_weights(Network(model, vocab_size))` would have them."""
-    width, relative = model.width, model.positions == "relative"
-    found: Shapes = {"embed.token.table": (vocab_size, width)}
-    if model.positions == "learned":
-        found["embed.position.table"] = (model.context, width)
-    if model.segments and not relative:
-        found["embed.segment.table"] = (model.segments, width)
-    if model.embedding_norm:
-        found |= _norm("embed.norm", width)
+def shapes(model: Model, vocab_size: int, source_size: int | None = None) -> Shapes:
+    """Attribute path -> shape, as `named_weights(Network(model, vocab_size, ...))` would have them."""
+    width = model.width
+    found = _embedding("embed", model, vocab_size)
+    if source_size:
+        found |= _embedding("source_embed", model, source_size)
+    for index in range(model.encoder_layers):
+        found |= {f"encoder_blocks.{index}.{name}": shape for name, shape in _block(model).items()}
+    if model.encoder_layers and model.norm == "pre":
+        found |= _norm("encoder_norm", width)
     for index in range(model.layers):
-        found |= {f"blocks.{index}.{name}": shape for name, shape in _block(model).items()}
+        block = _block(model, cross=model.encoder_layers > 0)
+        found |= {f"blocks.{index}.{name}": shape for name, shape in block.items()}
     if model.norm == "pre":
         found |= _norm("final_norm", width)
     if model.head_transform:
@@ -26,7 +27,16 @@ def shapes(model: Model, vocab_size: int) -> Shapes:
     return found
 
 
-def _block(model: Model) -> Shapes:
+def _embedding(name: str, model: Model, size: int) -> Shapes:
+    found: Shapes = {f"{name}.token.table": (size, model.width)}
+    if model.positions == "learned":
+        found[f"{name}.position.table"] = (model.context, model.width)
+    if model.segments and model.positions != "relative":
+        found[f"{name}.segment.table"] = (model.segments, model.width)
+    return found | (_norm(f"{name}.norm", model.width) if model.embedding_norm else {})
+
+
+def _block(model: Model, *, cross: bool = False) -> Shapes:
     width, per_head = model.width, (model.heads, model.head_width)
     found = _norm("attend_norm", width)
     for name in ("q", "k", "v", "out"):
@@ -36,6 +46,10 @@ def _block(model: Model) -> Shapes:
         found |= {"attend.content_bias": per_head, "attend.position_bias": per_head}
         if model.segments:
             found |= {"attend.segment_bias": per_head, "attend.segment": (2, *per_head)}
+    if cross:
+        found |= _norm("cross_norm", width)
+        for name in ("q", "k", "v", "out"):
+            found |= _linear(f"cross.{name}", width, width, bias=model.attention_bias)
     found |= _norm("inner_norm", width)
     found |= _linear("inner.up", width, model.inner_width)
     return found | _linear("inner.down", model.inner_width, width)

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from zoo.batch import Array, Batch, Places, Stream
-from zoo.corpus.prepare import prepare
+from zoo.corpus.prepare import open_texts, tokenized
 from zoo.corpus.rows import plan
-from zoo.corpus.sources import open_source
 from zoo.errors import UserError
 from zoo.home import home
 from zoo.noise import Noise
@@ -40,9 +39,7 @@ def decoded(recipe: Recipe, step: int, count: int) -> str:
 
 def _made(recipe: Recipe, update: int, count: int) -> tuple[Objective, Batch, Readable]:
     """What the training loop would make of these rows."""
-    source = open_source(recipe.data.corpus, recipe.data)
-    valid_source = None if recipe.data.valid is None else open_source(recipe.data.valid, recipe.data)
-    corpus = prepare(source, recipe.tokenizer, recipe.data, valid_source=valid_source, home=home())
+    corpus = tokenized(recipe, open_texts(recipe.data.corpus, recipe.data), {}, home())
     tokenizer, seed = corpus.tokenizer, recipe.train.seed
     objective = make_objective(recipe, Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special))
     planned = plan(

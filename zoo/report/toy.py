@@ -43,4 +43,5 @@ def toy(recipe: Recipe, row_tokens: int) -> Toy:
     column = np.arange(width, dtype=np.int32)[None]
     starts = text & (column == np.argmax(text))
     rows = Rows(token, np.ones_like(token), column, segment, text, starts, label)
+    rows = rows._replace(source=rows if objective.encodes else None)
     return Toy(objective, objective.make_batch(Noise(recipe.train.seed, 0, 0, 1), rows), words)

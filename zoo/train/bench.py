@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from zoo.train.step import Engine
 
 LEAST_SECONDS, LEAST_UPDATES = 10.0, 3  # of measuring, after the first update, which compiles
-DOCUMENT, SENTENCE = 1000, 25  # tokens, of the random corpus
+DOCUMENT, SENTENCE = 1008, 21  # tokens, of the random corpus
 
 
 class RandomTokens(NamedTuple):
@@ -30,16 +30,19 @@ class RandomTokens(NamedTuple):
     flags: np.ndarray
     documents: np.ndarray
     sentences: np.ndarray
+    source: "RandomTokens | None" = None
+    chosen: None = None
 
     @classmethod
-    def drawn(cls, size: int, first_id: int, ids: int) -> "RandomTokens":
-        """`size` tokens with ids from `first_id` to `ids - 1`."""
+    def drawn(cls, size: int, first_id: int, ids: int, *, paired: bool = False) -> "RandomTokens":
+        """`size` tokens with ids from `first_id` to `ids - 1`; paired: sentences and what they translate."""
         size = -(-size // DOCUMENT) * DOCUMENT
         token = np.random.default_rng(0).integers(first_id, ids, size, dtype=np.int32)
         flags = np.full(size, WORD_START, np.uint8)
         flags[::SENTENCE] |= SENTENCE_START
         bounds = np.arange(0, size + 1, DOCUMENT), np.arange(0, size + 1, SENTENCE)
-        return cls(token, flags, *bounds)
+        one = cls(token, flags, *bounds)
+        return one._replace(documents=one.sentences, source=one._replace(documents=one.sentences)) if paired else one
 
 
 class Workload(NamedTuple):
@@ -82,7 +85,9 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
     vocab = nominal_vocab(recipe)
     learner = Learner(recipe, vocab, recipe.train.precision)
     engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights), recipe.train)
-    corpus: Any = RandomTokens.drawn(8 * rows * (tokens + 1), len(vocab.special), vocab.used)
+    corpus: Any = RandomTokens.drawn(
+        8 * rows * (tokens + 1), len(vocab.special), vocab.used, paired=learner.objective.encodes
+    )
     shape: dict[str, Any] = {"row_tokens": tokens, "extra": learner.objective.extra_tokens, "rows_per_update": rows}
     feed = Feed(learner.objective, plan(corpus, recipe.data, **shape, special=vocab.special, seed=0), rows, rows, 0)
     return Workload(recipe, feed, engine)

@@ -29,6 +29,11 @@ def folder_of(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
+def averaged_of(run: Path) -> Path:
+    """Where the mean of a run's last checkpoints lives, if its recipe asks for it."""
+    return run / "checkpoints" / "averaged"
+
+
 def found(run: Path) -> dict[int, Path]:
     """The checkpoints of a run by their step, newest first; any of them may be damaged."""
     named = (p for p in (run / "checkpoints").glob("step-*") if re.fullmatch(r"step-\d{8,}", p.name))
@@ -68,6 +73,25 @@ def kept(steps: Iterable[int], train: Train, losses: Mapping[int, float]) -> set
         chosen |= {step for step in steps if step and step % train.keep_every == 0}
     known = [step for step in steps if math.isfinite(losses.get(step, math.nan))]
     return chosen | set(sorted(known, key=losses.__getitem__)[:1])
+
+
+def average(run: Path, count: int) -> list[int]:
+    """Writes the mean of the weights of the newest `count` checkpoints, without slots; returns their steps.
+
+    Vaswani et al. 2017, section 6.1.
+    """
+    steps = list(found(run))[:count]
+    files = [TensorFile(folder_of(run, step) / WEIGHTS) for step in steps]
+    state = json.loads((folder_of(run, steps[0]) / STATE).read_text())
+    final = averaged_of(run)
+    if final.exists():  # of a run that was killed before it was evaluated
+        disk.remove_folder(final)
+    with disk.whole_folder(final) as folder:
+        means = {name: sum(file[name].astype(np.float64) for file in files) / len(files) for name in files[0]}
+        write_tensors({name: np.asarray(mean, np.float32) for name, mean in means.items()}, folder / WEIGHTS)
+        (folder / STATE).write_text(json.dumps({**state, "averaged": steps}, indent=1, sort_keys=True))
+        disk.write_manifest(folder)
+    return steps
 
 
 def damage(checkpoint: Path, unread: tuple[str, ...] = ()) -> str | None:

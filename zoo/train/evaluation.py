@@ -20,27 +20,32 @@ def losses(sums: dict[str, float], weights: dict[str, float], scales: dict[str, 
 def evaluate(
     engine: "Engine", held_out: Feed, tokens: Tokens, shown: Callable[[int, int], None] = lambda rows, of: None
 ) -> dict[str, Any]:
-    """The losses over all rows of `held_out`, which reads `tokens`; and bits per byte where they are a likelihood.
+    """The losses over all rows of `held_out`, which reads `tokens`, and the share of tokens that were guessed right.
 
-    That is the case for causal objectives alone. `shown(rows, of)` is called after every micro-batch.
+    Bits per byte too where the loss is the likelihood of a text: for causal objectives alone. `shown(rows, of)` is
+    called after every micro-batch.
     """
     from zoo.train.step import to_device
 
     objective = engine.learner.objective
-    sums, weights = dict.fromkeys(objective.scales, 0.0), dict.fromkeys(objective.scales, 0.0)
+    sums, weights, right = dict.fromkeys(objective.scales, 0.0), dict.fromkeys(objective.scales, 0.0), 0.0
     for done, batch in enumerate(held_out.micro_batches(0), start=1):
-        for task, total in engine.evaluate(to_device(batch)).items():
+        totals, hits = engine.evaluate(to_device(batch))
+        right += float(hits)
+        for task, total in totals.items():
             sums[task] += float(total)
             weights[task] += float(batch.tasks[task].weight.sum())
         shown(min(done * held_out.micro_rows, held_out.rows), held_out.rows)
     found = losses(sums, weights, objective.scales)
-    if objective.visibility == "causal":
+    predicted = sum(weights[task] for task in objective.token_tasks)
+    found["accuracy"] = right / predicted if predicted else 0.0
+    if objective.visibility == "causal" and not objective.encodes:
         found["bits_per_byte"] = found["loss"] / math.log(2) * len(tokens.token) / tokens.bytes
     return found
 
 
 def describe(found: dict[str, Any]) -> str:
     """The losses in words."""
-    tasks = found.keys() - {"loss", "bits_per_byte"}
+    tasks = found.keys() - {"loss", "bits_per_byte", "accuracy"}
     shown = found if len(tasks) > 1 else {key: value for key, value in found.items() if key not in tasks}
     return ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in shown.items())

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import accounting
-from zoo.corpus.prepare import prepare
-from zoo.corpus.sources import open_source
+from zoo.corpus.prepare import open_texts, tokenized
+from zoo.corpus.shards import Tokens
 from zoo.disk import write_whole
-from zoo.errors import Interrupted, RunFailed, UserError
+from zoo.errors import Interrupted, RunFailed, UserError, some
 from zoo.home import home
 from zoo.progress import printable, say
 from zoo.registry import recipe as find_recipe
 from zoo.saved import is_folder, open_saved
 from zoo.schema import Recipe
+from zoo.tensors import TensorFile
 from zoo.train import budget, checkpoint, evaluation, run
-from zoo.train.feed import Update
+from zoo.train.feed import Feed, Update
 from zoo.train.schedule import learning_rate
 from zoo.train.session import Session
 from zoo.train.signals import Stop, caught
@@ -72,29 +73,26 @@ def pretrain(
         recipe = run.asked(recipe, given, data)
         run.check_space(folder, accounting.params(recipe))
         cache = home()
-        source = open_source(run.corpus_of(recipe) if data is None else data, recipe.data)
+        texts = open_texts(run.corpus_of(recipe) if data is None else data, recipe.data)
         if resumes:
-            recipe = run.continued(folder, recipe, given, source.fingerprint)
+            recipe = run.continued(folder, recipe, given, texts.fingerprint)
         found = checkpoint.newest(folder) if resumes else None
         origin = init_from or given["init_from"]
         starting = None if found or origin is None else open_saved(origin)
-        spec = recipe.tokenizer
-        if resumes:
-            spec = spec.model_copy(update={"file": str(folder / run.TOKENIZER)})
-        elif starting is not None:
-            if starting.tokenizer is None:
+        kept = {name: folder / file for name, file in run.TOKENIZERS.items()} if resumes else {}
+        if starting is not None and not resumes:
+            if "tokenizer" not in starting.tokenizers:
                 raise UserError(f"--init-from {starting.where} has no tokenizer.json, and a new run reads text with it")
             recipe = recipe.with_changes(tokenizer={"specials": starting.recipe.tokenizer.specials})
-            spec = recipe.tokenizer.model_copy(update={"file": str(starting.tokenizer)})
-        valid_source = None if recipe.data.valid is None else open_source(recipe.data.valid, recipe.data)
-        corpus = prepare(source, spec, recipe.data, valid_source=valid_source, home=cache)
+            kept = starting.tokenizers
+        corpus = tokenized(recipe, texts, kept, cache)
         session = Session(recipe, corpus, folder, fitted=resumes)
         if starting is not None:
             session.init_from(starting)
         if not resumes:
             if minutes is not None:
                 session.fit_minutes(minutes)
-            session.write_start(given, source.fingerprint)
+            session.write_start(given, texts.fingerprint)
         session.restore(found)
         if starting is not None:
             session.save()  # it may be gone, or have learned more, when this run is resumed
@@ -145,7 +143,7 @@ class Loop:
                 f" to continue: {run.continuing(self.folder, self.recipe, self.stop_at)}"
             )
         if session.step == self.train.updates and not (self.folder / run.SAMPLE).exists():
-            self._show()
+            self._finish()
 
     def _update(self, update: Update) -> None:
         """One update and its line of metrics.jsonl. Interrupted when a signal came before it was whole."""
@@ -231,6 +229,25 @@ class Loop:
         self.display.tell(f"validation after update {session.step}: {evaluation.describe(found)}")
         self._write({"step": session.step, "split": "valid", **found})
         session.losses[session.step] = found["loss"]
+
+    def _finish(self) -> None:
+        """What follows the last update: the mean of the last checkpoints, the test split, a look at what came of it."""
+        session = self.session
+        if self.train.average_checkpoints is not None:
+            steps = checkpoint.average(self.folder, self.train.average_checkpoints)
+            folder = checkpoint.averaged_of(self.folder)
+            say(f"the mean of the checkpoints of updates {some([str(step) for step in steps])} is in {folder}")
+            session.learner.set_weights(TensorFile(folder / checkpoint.WEIGHTS))
+            self._evaluate("valid", session.held_out, session.corpus.valid, averaged=len(steps))
+        if session.test is not None and session.corpus.test is not None:
+            self._evaluate("test", session.test, session.corpus.test)
+        self._show()
+
+    def _evaluate(self, split: str, rows: Feed, tokens: Tokens, **facts: Any) -> None:
+        """One more line of metrics.jsonl, for the weights as they are at the end."""
+        found = evaluation.evaluate(self.session.engine, rows, tokens, lambda done, of: self.stop.check())
+        say(f"{split}: {evaluation.describe(found)}")
+        self._write({"step": self.session.step, "split": split, **found, **facts})
 
     def _show(self) -> None:
         """Leaves a look at what was learned: text that the model wrote or filled in, on held-out rows."""

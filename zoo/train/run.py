@@ -25,7 +25,8 @@ from zoo.schema import Recipe, checked
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
 
-RECIPE, ENVIRONMENT, TOKENIZER = "recipe.yaml", "environment.json", "tokenizer.json"
+RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
+TOKENIZERS = {"tokenizer": "tokenizer.json", "source_tokenizer": "source_tokenizer.json"}  # by their sections
 METRICS, SAMPLE = "metrics.jsonl", "sample.txt"
 LOCK = ".lock"
 MEMORY = "memory"  # stands for a corpus that was given as texts or as a DataFrame
@@ -72,7 +73,7 @@ def choose_folder(recipe: Recipe, out: str | Path | None, resume: bool) -> Path:
     if RECIPE in names and not resume:
         raise UserError(f"{str(folder)!r} already holds a run; --resume continues it, another --out starts a new one")
     # The recipe is written last: a start that was killed before it may have left the others, or one half written.
-    begun = LOCK in names and {name for name in names if name[0] != "."} <= {TOKENIZER, ENVIRONMENT}
+    begun = LOCK in names and {name for name in names if name[0] != "."} <= {*TOKENIZERS.values(), ENVIRONMENT}
     if names and RECIPE not in names and not begun:
         raise UserError(f"--out {str(folder)!r} holds files that are not a run's; give a new or an empty folder")
     return folder

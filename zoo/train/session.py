@@ -49,6 +49,12 @@ class Session:
         if recipe.train.evaluate_tokens is not None:
             count = min(count, -(-recipe.train.evaluate_tokens // recipe.row_tokens))
         self.held_out = Feed(objective, held_out, count, micro_rows, EVALUATION_SEED)
+        self.test: Feed | None = None
+        if corpus.test is not None:
+            test = plan(corpus.test, recipe.data, **shape, seed=EVALUATION_SEED, whole=True)
+            self.test = Feed(objective, test, test.rows_in_epoch, micro_rows, EVALUATION_SEED)
+        if (told := rows.about()) is not None:
+            say(f"rows: {told}")
         self.step = 0  # updates done
         self.losses: dict[int, float] = {}  # of the validation split, after which update
         self.saver = Saver()
@@ -76,7 +82,8 @@ class Session:
 
     def write_start(self, given: dict[str, Any], fingerprint: str) -> None:
         """Everything the folder holds before the first update."""
-        (self.folder / run.TOKENIZER).write_text(self.corpus.tokenizer.json(), encoding="utf-8")
+        for section, tokenizer in self.corpus.tokenizers.items():
+            (self.folder / run.TOKENIZERS[section]).write_text(tokenizer.json(), encoding="utf-8")
         facts = {"given": given, "corpus_fingerprint": fingerprint, "corpus": self.corpus.facts}
         run.write_environment(self.folder, **facts, device=budget.device())
         run.write_recipe(self.folder, self.recipe)

@@ -77,7 +77,9 @@ class Learner:
         seed = recipe.train.seed if drawn else None
         self.recipe = recipe
         self.objective: Objective = make_objective(recipe, vocab)
-        self.network = Network(recipe.model, recipe.tokenizer.size, compute_dtype=precision, seed=seed)
+        self.network = Network(
+            recipe.model, recipe.tokenizer.size, precision, source_size=recipe.source_size, seed=seed
+        )
         self.layers = self.objective.build(recipe.model)
         self.weights: dict[str, Any] = dict(named_weights(self.network))
         if self.layers is not None:

@@ -37,7 +37,7 @@ class Engine:
         self._whole = tf.function(self._whole_update)
         self._part = tf.function(self._add_gradient)
         self._apply_sums = tf.function(self._apply_summed)
-        self._score = tf.function(self._totals)
+        self._score = tf.function(self._evaluated)
 
     def gradient(self, batch: Batch, factors: dict[str, Array], update: int, first: int) -> dict[str, Array]:
         """Adds one micro-batch's share to the summed gradient; returns every task's total (nats, float32)."""
@@ -59,9 +59,9 @@ class Engine:
         rate = tf.constant(learning_rate, tf.float32)
         return self._whole(batch, _scalars(factors), rate, *_keys(update, 0))
 
-    def evaluate(self, batch: Batch) -> dict[str, Array]:
-        """Every task's total without dropout."""
-        return self._score(batch, None)
+    def evaluate(self, batch: Batch) -> tuple[dict[str, Array], Array]:
+        """Every task's total without dropout, and the weighted number of tokens that were guessed right."""
+        return self._score(batch)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The weights and the optimizer's slots as they are now, by name: tensors that later updates leave alone.
@@ -79,9 +79,13 @@ class Engine:
             state.assign(tf.zeros_like(state))
         self.failed.assign(HEALTHY)
 
-    def _totals(self, batch: Batch, noise: RowNoise | None) -> dict[str, Any]:
+    def _totals(self, batch: Batch, noise: RowNoise) -> dict[str, Any]:
         reader = Reader(self.learner.network, self.learner.layers, noise)
         return self.learner.objective.score(reader, batch)
+
+    def _evaluated(self, batch: Batch) -> tuple[dict[str, Any], Any]:
+        reader = Reader(self.learner.network, self.learner.layers)
+        return self.learner.objective.score(reader, batch), reader.right
 
     def _backward(self, batch: Batch, factors: Any, update: Any, first: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         noise = RowNoise(self.train.seed, update, first)

@@ -21,6 +21,8 @@ class Frame:
 
     def __init__(self, model: "Loaded"):
         special, objective = model.tokenizer.special, model.learner.objective
+        if objective.encodes:
+            raise UserError(f"{model.recipe.name} writes a text from its source (zoo translate); it reads none alone")
         ends = ["eod", "eod"] if model.recipe.data.rows != "pairs" else ["cls", "sep"]
         self.before, self.after = ([special[role]] if role in special else [] for role in ends)
         if objective.visibility == "causal":

@@ -52,7 +52,7 @@ def generate_ids(
 ) -> list[list[int]]:
     """The same for token ids: every prompt with what follows it, up to the id `end`, which is left out."""
     name, context = model.recipe.name, model.recipe.model.context
-    if model.learner.objective.visibility != "causal":
+    if model.learner.objective.visibility != "causal" or model.learner.objective.encodes:
         raise UserError(f"{name} is not trained to continue text; only causal recipes are")
     model.check_head()
     for ids in prompts:
@@ -164,7 +164,7 @@ def _readers(model: "Loaded", rows: int, slots: int) -> tuple[Any, Any]:
     from zoo.network.cache import Cache
 
     network = model.network
-    cache = Cache(model.recipe.model, rows, slots, network.compute_dtype)
+    cache = Cache(model.recipe.model, rows, slots, network.compute_dtype, fused=True)
 
     def read(fields_5BN: Any, see_BNS: Any, first: Any = None) -> Any:
         stream = Stream(*(fields_5BN[i] for i in range(len(Stream._fields))))

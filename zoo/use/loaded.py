@@ -16,6 +16,7 @@ from zoo.train.start import Learner, start_backend
 from zoo.use.fill import Filled, fill
 from zoo.use.generate import generate
 from zoo.use.score import score
+from zoo.use.translate import translate
 
 
 class Loaded:
@@ -26,12 +27,17 @@ class Loaded:
     """
 
     def __init__(
-        self, recipe: Recipe, tokenizer: Tokenizer | None, learner: Learner, absent: frozenset[str] = frozenset()
+        self,
+        recipe: Recipe,
+        tokenizer: Tokenizer | None,
+        learner: Learner,
+        absent: frozenset[str] = frozenset(),
+        source_tokenizer: Tokenizer | None = None,
     ):
         self.recipe = recipe
         self.learner = learner
         self.network = learner.network
-        self._tokenizer, self._absent = tokenizer, absent
+        self._tokenizer, self._source_tokenizer, self._absent = tokenizer, source_tokenizer, absent
         self._compiled: dict[Any, Any] = {}  # kept by those who read with this model, from one call to the next
 
     @property
@@ -41,6 +47,11 @@ class Loaded:
             raise UserError(f"{self.recipe.name} was saved without a tokenizer.json; it reads token ids, not text")
         return self._tokenizer
 
+    @property
+    def source_tokenizer(self) -> Tokenizer:
+        """The same for what an encoder reads, which may have a vocabulary of its own."""
+        return self._source_tokenizer or self.tokenizer
+
     def logits(
         self,
         token: np.ndarray,
@@ -48,15 +59,18 @@ class Loaded:
         segment: np.ndarray | None = None,
         rank: np.ndarray | None = None,
         at: np.ndarray | None = None,
+        source: np.ndarray | None = None,
+        source_doc: np.ndarray | None = None,
     ) -> np.ndarray:
         """Scores of every vocabulary row, [B, T, V] float32, or [B, P, V] at the places `at` [B, P].
 
         token [B, T] int; doc [B, T] int, 0 = padding, None = one document a row; segment [B, T] int, None = 0; rank
         [B, T] int (zoo/visibility.py), None = the recipe's own for inference: by position for a causal model, else all
-        see all through the content stream. Raises UserError where the checkpoint has no vocabulary head.
+        see all through the content stream; source, source_doc [B, S] int: what an encoder reads, whose documents are
+        seen by those of the same number. Raises UserError where the checkpoint has no vocabulary head.
         """
         self.check_head()
-        return np.asarray(self.network.logits(self.hidden(token, doc, segment, rank, at)))
+        return np.asarray(self.network.logits(self.hidden(token, doc, segment, rank, at, source, source_doc)))
 
     def hidden(
         self,
@@ -65,14 +79,21 @@ class Loaded:
         segment: np.ndarray | None = None,
         rank: np.ndarray | None = None,
         at: np.ndarray | None = None,
+        source: np.ndarray | None = None,
+        source_doc: np.ndarray | None = None,
     ) -> np.ndarray:
         """What the last layer gives, [B, T, D] float32, or [B, P, D] at the places `at`; arguments as of `logits`."""
-        hidden = np.asarray(self.network.read(self.stream(token, doc, segment, rank)))
+        read = None if source is None else self.source_stream(source, source_doc)
+        hidden = np.asarray(self.network.read(self.stream(token, doc, segment, rank), read))
         return hidden if at is None else np.take_along_axis(hidden, np.asarray(at)[:, :, None], axis=1)
 
     def generate(self, prompts: list[str], tokens: int = 64, **settings: Any) -> list[str]:
         """Every prompt continued by up to `tokens` tokens; settings as of zoo.use.generate.Sampling, and `cached`."""
         return generate(self, prompts, tokens, **settings)
+
+    def translate(self, texts: list[str], **settings: Any) -> list[str]:
+        """Every text's translation by an encoder-decoder; settings as of zoo.use.translate.Search."""
+        return translate(self, texts, **settings)
 
     def fill(self, texts: list[str], best: int = 5) -> list[Filled]:
         """Every text with its blanks filled in, and the `best` guesses for each blank; see zoo.use.fill."""
@@ -101,9 +122,13 @@ class Loaded:
         doc: np.ndarray | None = None,
         segment: np.ndarray | None = None,
         rank: np.ndarray | None = None,
+        size: int | None = None,
     ) -> Stream:
-        """What the network reads for these arrays; positions count from every document's start in the row."""
-        token = np.asarray(token)
+        """What the network reads for these arrays; positions count from every document's start in the row.
+
+        size: ids are below it; None = below the vocabulary's.
+        """
+        token, size = np.asarray(token), size or self.recipe.tokenizer.size
         if token.ndim != 2 or not token.size or token.dtype.kind not in "iu":
             raise UserError(f"token is {token.dtype} {list(token.shape)}; it must be integers [rows, tokens]")
         for name, given in (("doc", doc), ("segment", segment), ("rank", rank)):
@@ -111,10 +136,8 @@ class Loaded:
                 raise UserError(f"{name} has the shape {list(np.shape(given))}; token has {list(token.shape)}")
         if token.shape[1] > self.recipe.model.context:
             raise UserError(f"{token.shape[1]} tokens a row are more than model.context {self.recipe.model.context}")
-        if token.min() < 0 or token.max() >= self.recipe.tokenizer.size:
-            raise UserError(
-                f"token has ids from {token.min()} to {token.max()}; allowed: 0 to {self.recipe.tokenizer.size - 1}"
-            )
+        if token.min() < 0 or token.max() >= size:
+            raise UserError(f"token has ids from {token.min()} to {token.max()}; allowed: 0 to {size - 1}")
         token = token.astype(np.int32)
         doc = np.ones_like(token) if doc is None else np.asarray(doc, np.int32)
         segment = np.zeros_like(token) if segment is None else np.asarray(segment, np.int32)
@@ -125,6 +148,10 @@ class Loaded:
             rank = index if self.learner.objective.visibility == "causal" else np.zeros_like(token)
         return Stream(token, doc, position, segment, np.asarray(rank, np.int32))
 
+    def source_stream(self, token: np.ndarray, doc: np.ndarray | None = None) -> Stream:
+        """What the encoder reads for these arrays: every token sees all of its document."""
+        return self.stream(token, doc, rank=np.zeros(np.shape(token), np.int32), size=self.recipe.source_size)
+
 
 def load(where: str | Path) -> Loaded:
     """A trained model, computing in float32.
@@ -133,13 +160,12 @@ def load(where: str | Path) -> Loaded:
     model, as a Path or as text with a separator or a leading dot. Raises UserError where nothing whole is there.
     """
     saved = open_saved(where)
-    recipe, tokenizer = saved.recipe, None
-    if saved.tokenizer is not None:
-        spec = recipe.tokenizer.model_copy(update={"file": str(saved.tokenizer)})
-        tokenizer = load_tokenizer(saved.tokenizer, spec)
+    recipe = saved.recipe
+    found = {section: load_tokenizer(file, getattr(recipe, section)) for section, file in saved.tokenizers.items()}
+    tokenizer = found.get("tokenizer")
     size = recipe.tokenizer.size
     vocab = Vocab(size, size, {}) if tokenizer is None else Vocab(size, tokenizer.size, tokenizer.special)
     start_backend()
     learner = Learner(recipe, vocab, "float32", drawn=False)
     learner.set_weights(saved.weights)
-    return Loaded(recipe, tokenizer, learner, saved.absent)
+    return Loaded(recipe, tokenizer, learner, saved.absent, found.get("source_tokenizer"))

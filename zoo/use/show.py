@@ -5,12 +5,14 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.batch import Batch, Rows
+from zoo.corpus.tokenizer import Tokenizer
 from zoo.network.reader import Reader
 from zoo.noise import Noise
 from zoo.use.generate import generate
 from zoo.use.loaded import Loaded
 
 PROMPT_TOKENS, SHOWN_TOKENS = 24, 96  # at most a quarter of the context, and of the row
+SHOWN_PAIRS = 3
 
 
 class Guess(NamedTuple):
@@ -22,14 +24,30 @@ class Guess(NamedTuple):
 
 
 def sample(model: Loaded, rows: Rows) -> str:
-    """Some lines on the first of `rows`: a continuation by a causal model, else its guesses at the hidden places."""
+    """Some lines on the one row of `rows`: a continuation by a causal model, else its guesses at the hidden places.
+
+    Of an encoder-decoder: what it makes of the row's first sources, beside what was wanted.
+    """
+    if rows.source is not None:
+        return translated(model, rows, rows.source)
     if model.learner.objective.visibility == "causal":
         tokens = min(PROMPT_TOKENS, model.recipe.model.context // 4)
         prompt = model.tokenizer.decode(rows.token[0, :tokens])
         return f"{prompt} ...{generate(model, [prompt])[0].removeprefix(prompt)}"
-    row = Rows(*(None if field is None else field[:1] for field in rows))
-    batch = model.learner.objective.make_batch(Noise(0, 0, 0, 1), row)
-    return filled_in(model, row, guesses(model, batch))
+    batch = model.learner.objective.make_batch(Noise(0, 0, 0, 1), rows)
+    return filled_in(model, rows, guesses(model, batch))
+
+
+def translated(model: Loaded, rows: Rows, source: Rows) -> str:
+    """The first few pairs of a row, and the model's own translations."""
+
+    def texts(tokenizer: Tokenizer, side: Rows) -> list[str]:
+        pairs = range(1, min(SHOWN_PAIRS, int(side.doc.max())) + 1)
+        return [tokenizer.decode(side.token[0, side.doc[0] == pair][:-1]) for pair in pairs]
+
+    asked, wanted = texts(model.source_tokenizer, source), texts(model.tokenizer, rows)
+    shown = zip(asked, model.translate(asked), wanted, strict=True)
+    return "\n".join(f"{text}\n  written: {written}\n  wanted:  {want}" for text, written, want in shown)
 
 
 def guesses(model: Loaded, batch: Batch) -> list[Guess]:

@@ -1,0 +1,187 @@
+"""Texts written from their sources by an encoder-decoder: beam search.
+
+Shapes: B sources, W hypotheses of each (the beam's width), N source tokens, C slots of the cache, V vocabulary.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from zoo.batch import Stream
+from zoo.errors import UserError
+from zoo.progress import progress
+from zoo.schema import Count, Section, checked
+
+if TYPE_CHECKING:
+    from zoo.use.loaded import Loaded
+
+LONGER = 50  # tokens that a text may have beyond its source (Vaswani et al. 2017, section 6.1)
+HYPOTHESES = 320  # written at once
+STEP = 16  # sources are padded to a multiple of it: graphs are made for each length
+IMPOSSIBLE = -1e9
+
+
+class Search(Section):
+    """How a translation is looked for; the defaults are the paper's (section 6.1)."""
+
+    beam: Count = 4  # hypotheses that are kept; 1 takes the likeliest token every time
+    length_penalty: Annotated[float, Field(ge=0)] = 0.6  # 0 prefers short texts, 1 the highest mean score of a token
+
+
+class Written(NamedTuple):
+    """What was found for one source."""
+
+    ids: list[int]  # without the end
+    score: float  # log-likelihood, the end counted, over the length penalty
+
+
+def translate(model: "Loaded", texts: list[str], **settings: Any) -> list[str]:
+    """Every text's translation; an empty one stays empty. settings: those of Search.
+
+    Raises UserError for a model without an encoder, a text longer than its context, or an impossible setting.
+    """
+    search = checked(Search, settings, "translate")
+    name, context = model.recipe.name, model.recipe.model.context
+    if not model.learner.objective.encodes:
+        raise UserError(f"{name} has no encoder; only an encoder-decoder such as transformer-base translates")
+    end = model.source_tokenizer.special["eod"]
+    sources = [[*model.source_tokenizer.encode(text).tolist(), end] if text.strip() else [] for text in texts]
+    for number, ids in enumerate(sources, 1):
+        if len(ids) > context:
+            raise UserError(f"text {number} has {len(ids)} tokens; {name} reads at most {context}")
+    written = iter(write(model, [ids for ids in sources if ids], search))
+    return [model.tokenizer.decode(next(written).ids) if ids else "" for ids in sources]
+
+
+def write(model: "Loaded", sources: list[list[int]], search: Search) -> list[Written]:
+    """The same for token ids; a source ends with its end."""
+    found: list[Written | None] = [None] * len(sources)
+    order = sorted(range(len(sources)), key=lambda n: len(sources[n]))
+    height = max(1, HYPOTHESES // search.beam)
+    with progress("translating", len(sources), " texts") as advance:
+        for first in range(0, len(order), height):
+            chosen = order[first : first + height]
+            for n, written in zip(chosen, _batch(model, [sources[n] for n in chosen], search, height), strict=True):
+                found[n] = written
+            advance(len(chosen))
+    return [written for written in found if written is not None]
+
+
+class Beam:
+    """The hypotheses of B sources, W each, and those that have ended.
+
+    As in fairseq's search: of the 2W best continuations those that end and are among the first W are finished, the
+    first W of the others go on; a source is done when it has W finished ones. With W = 1 that is greedy search.
+    """
+
+    def __init__(self, rows: int, search: Search, end: int, begin: int):
+        self.search, self.end = search, end
+        self.total = np.full((rows, search.beam), IMPOSSIBLE, np.float32)  # log-likelihoods
+        self.total[:, 0] = 0.0  # at first there is one hypothesis, the empty one
+        self.last = np.full((rows, search.beam), begin, np.int32)  # their newest tokens
+        self.parent = np.zeros((rows, search.beam), np.int64)  # which one of the step before each goes on from
+        self.ids = np.zeros((rows, search.beam, 0), np.int32)
+        self.finished: list[list[Written]] = [[] for _ in range(rows)]
+
+    @property
+    def done(self) -> bool:
+        """Whether every source has what was looked for, or nothing that could go on."""
+        enough = np.array([len(found) >= self.search.beam for found in self.finished])
+        return bool(np.all(enough | (self.total.max(axis=1) < IMPOSSIBLE / 2)))
+
+    def go_on(self, score: np.ndarray, index: np.ndarray, vocab: int) -> None:
+        """The best continuations [B, 2W], best first: their log-likelihoods, and hypothesis x V + token."""
+        parent, token = np.divmod(index, vocab)
+        ends = token == self.end
+        width = self.search.beam
+        penalty = ((5 + self.ids.shape[2] + 1) / 6) ** self.search.length_penalty  # Wu et al. 2016, equation 14
+        for row, at in np.argwhere(ends[:, :width] & (score[:, :width] > IMPOSSIBLE / 2)):
+            if len(self.finished[row]) < width:
+                ids = self.ids[row, parent[row, at]].tolist()
+                self.finished[row].append(Written(ids, float(score[row, at] / penalty)))
+        alive = np.argsort(ends, axis=1, kind="stable")[:, :width]  # the first W that do not end
+        self.parent = np.take_along_axis(parent, alive, axis=1)
+        self.last = np.take_along_axis(token, alive, axis=1).astype(np.int32)
+        self.total = np.where(np.take_along_axis(ends, alive, axis=1), IMPOSSIBLE, np.take_along_axis(score, alive, 1))
+        kept = np.take_along_axis(self.ids, self.parent[:, :, None], axis=1)
+        self.ids = np.concatenate([kept, self.last[:, :, None]], axis=2)
+
+    def best(self) -> list[Written]:
+        """The finished hypothesis of the highest score, for every source."""
+        return [max(found, key=lambda written: written.score) for found in self.finished]
+
+
+def _batch(model: "Loaded", sources: list[list[int]], search: Search, height: int) -> list[Written]:
+    """Texts for sources of similar lengths; rows of padding fill up to `height`, so that graphs are used again."""
+    longest = -(-max(map(len, sources)) // STEP) * STEP
+    token = np.zeros((height, longest), np.int32)
+    doc = np.zeros_like(token)
+    doc[:, 0] = 1  # a row of padding has one token, which nobody asks for
+    for row, ids in enumerate(sources):
+        token[row, : len(ids)], doc[row, : len(ids)] = ids, 1
+    most = np.ones(height, np.int64)
+    most[: len(sources)] = [min(len(ids) + LONGER, model.recipe.model.context) for ids in sources]
+    slots = search.beam * min(longest + LONGER, model.recipe.model.context)
+    read, go_on = model.kept(
+        ("translate", height, longest, search.beam), lambda: _readers(model, height, slots, search.beam)
+    )
+    special = model.tokenizer.special
+    beam = Beam(height, search, special["eod"], special["bos"])
+    encoded = read(token, doc)
+    see = np.zeros((height, search.beam, slots), bool)  # which slots hold the tokens of a hypothesis
+    for step in range(int(most.max())):
+        see = np.take_along_axis(see, beam.parent[:, :, None], axis=1)
+        own = np.arange(search.beam)
+        see[:, own, step * search.beam + own] = True
+        last = np.stack([beam.last, np.full_like(beam.last, step)])
+        score, index = go_on(last, beam.total, see, np.int32(step * search.beam), step + 1 >= most, doc, encoded)
+        beam.go_on(np.asarray(score), np.asarray(index), model.recipe.tokenizer.size)
+        if beam.done:
+            break
+    return beam.best()[: len(sources)]
+
+
+def _readers(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, Any]:
+    """Two functions: what every block finds in the sources, and the best continuations of all hypotheses.
+
+    The W hypotheses of a source are W tokens of one row. The cache holds the tokens of all of them, and who sees which
+    slot says which are whose; so nothing is copied when a hypothesis is given up for another.
+    """
+    from keras import ops
+
+    from zoo.kernels.compiled import compiled
+    from zoo.network.cache import Cache
+    from zoo.network.layers import float32
+
+    network = model.network
+    cache = Cache(model.recipe.model, rows, slots, network.compute_dtype, fused=False)
+    vocab, used = model.recipe.tokenizer.size, model.learner.objective.vocab.used
+    special, never = model.tokenizer.special, model.learner.objective.never_target
+    nothing = np.zeros(vocab, np.float32)
+    nothing[used:] = IMPOSSIBLE
+    nothing[[special[role] for role in never if role in special]] = IMPOSSIBLE
+    only_end = np.full(vocab, IMPOSSIBLE, np.float32)
+    only_end[special["eod"]] = 0.0
+
+    def read(token_BN: Any, doc_BN: Any) -> Any:
+        none = ops.zeros_like(token_BN)
+        position = ops.broadcast_to(ops.arange(token_BN.shape[1]), token_BN.shape)
+        encoded = network.encode(Stream(token_BN, doc_BN, position, none, none))
+        return [block.source_keys(encoded)[:2] for block in network.blocks]
+
+    def go_on(last_2BW: Any, total_BW: Any, see_BWC: Any, first: Any, ends_B: Any, doc_BN: Any, encoded: Any) -> Any:
+        from zoo.network.attention import Keys
+
+        none: Any = ops.zeros_like(last_2BW[0])
+        stream = Stream(last_2BW[0], none + 1, last_2BW[1], none, none)
+        see_source = ops.broadcast_to((doc_BN > 0)[:, None], (rows, width, doc_BN.shape[1]))
+        keys = [Keys(k, v, None) for k, v in encoded]
+        hidden = network.extend(stream, see_BWC, cache, first, keys, see_source)
+        scores_BWV = float32(network.logits(hidden))
+        allowed: Any = ops.where(ends_B[:, None], only_end[None], nothing[None])
+        log_BWV = scores_BWV - ops.logsumexp(scores_BWV, axis=-1, keepdims=True) + allowed[:, None]
+        flat = ops.reshape(total_BW[:, :, None] + log_BWV, (rows, width * vocab))
+        return ops.top_k(flat, min(2 * width, width * vocab))
+
+    return compiled(read), compiled(go_on)
