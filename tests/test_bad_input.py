@@ -169,7 +169,7 @@ def test_what_can_be_known_early_is(refused: Any, monkeypatch: pytest.MonkeyPatc
     """Before the corpus is touched, which may take minutes to tokenize."""
     full = SimpleNamespace(free=1000)
     monkeypatch.setattr(run.shutil, "disk_usage", lambda folder: full)
-    monkeypatch.delattr(loop, "open_source")
+    monkeypatch.delattr(loop, "open_texts")
     assert "a checkpoint needs" in refused("pretrain", "small.yaml")
 
 

@@ -29,7 +29,8 @@ from zoo.saved import Saved, open_saved
 from zoo.schema import Recipe
 from zoo.train.run import to_yaml
 
-LIKE = {"gpt2": "gpt2-small", "bert": "bert-base", "xlnet": "xlnet-base"}
+LIKE = {"gpt2": "gpt2-small", "bert": "bert-base", "xlnet": "xlnet-base", "marian": "transformer-base"}
+TWO = {"source_tokenizer": {"kind": "bytes", "size": 300, "specials": {"eod": "<end>", "pad": "<blank>"}}}
 SIZES = {"width": 10, "layers": 2, "heads": 2, "inner": 14, "context": 11}
 
 
@@ -106,6 +107,9 @@ def test_every_weight_of_a_recipe_has_its_place(name: str) -> None:
         ("bert-base", {"objective": {"next_sentence": False}, "model": {"segments": 1}}),
         ("xlnet-base", {}),
         ("xlnet-base", {"model": {"segments": 0}}),
+        ("transformer-base", {}),
+        ("transformer-base", {"model": {"attention_bias": True, "head_bias": True, "embedding_scale": False}}),
+        ("transformer-base", TWO),
     ],
 )
 def test_there_and_back_to_the_bit(name: str, changes: dict[str, Any], tmp_path: Path) -> None:
@@ -116,6 +120,7 @@ def test_there_and_back_to_the_bit(name: str, changes: dict[str, Any], tmp_path:
     lost = {"context"} if name.startswith("xlnet") else set()  # which only a tokenizer's settings tell
     assert first.recipe.model.model_dump(exclude=lost) == second.recipe.model.model_dump(exclude=lost)
     assert (first.recipe.objective, second.recipe.name) == (second.recipe.objective, "one")
+    assert first.recipe.source_size == second.recipe.source_size
     write(second, tmp_path / "two")
     for file in ("model.safetensors", "config.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
@@ -137,7 +142,7 @@ def test_halved_precision_is_kept(tmp_path: Path) -> None:
 
 def test_a_tokenizer_goes_with_it(tmp_path: Path, zoo_home: Path) -> None:
     specials = {"eod": "<end>", "pad": "<p>", "cls": "<c>", "sep": "<s>", "mask": "<m>"}
-    for name in LIKE.values():
+    for name in (LIKE["gpt2"], LIKE["bert"], LIKE["xlnet"]):
         spec = {"kind": "bytes_bpe", "specials": specials, "lowercase": False}
         found = small(name, tokenizer=spec)
         (tmp_path / "t.json").write_text(train(found.tokenizer, ["the old dog ran home"]).json())
@@ -151,6 +156,45 @@ def test_a_tokenizer_goes_with_it(tmp_path: Path, zoo_home: Path) -> None:
         assert [config[f"{role}_token_id"] for role in ("bos", "eos", "pad")] == [0, 0, 1]
         # Of the three, only XLNet's users expect a frame that its rows did not have in training.
         assert ("add_special_tokens=False" in (tmp_path / name / "README.md").read_text()) is name.startswith("xlnet")
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one vocabulary", "two vocabularies"])
+def test_the_tokenizers_of_a_marian(two: bool, tmp_path: Path) -> None:
+    private = {"test": "/home/somebody/test.tsv"}
+    found = small("transformer-base", tokenizer={"kind": "bytes"}, data=private, **(TWO if two else {}))
+    files = {"tokenizer": tmp_path / "t.json"} | ({"source_tokenizer": tmp_path / "s.json"} if two else {})
+    for section, file in files.items():
+        file.write_text(train(getattr(found, section), []).json())
+    write(saved(found)._replace(tokenizers=files), tmp_path / "one")
+
+    names = {"tokenizer": "target_tokenizer.json" if two else "tokenizer.json"}
+    names |= {"source_tokenizer": "tokenizer.json"} if two else {}
+    for section, name in names.items():  # a text ends as it did in training; the rest is as it was
+        text, specials = json.loads((tmp_path / "one" / name).read_text()), getattr(found, section).specials
+        assert text.pop("post_processor")["single"][1]["SpecialToken"]["id"] == specials["eod"]
+        assert text == {key: value for key, value in json.loads(files[section].read_text()).items() if key in text}
+    assert (tmp_path / "one" / "target_tokenizer_config.json").exists() is two
+    config, generation = (
+        json.loads((tmp_path / "one" / name).read_text()) for name in ("config.json", "generation_config.json")
+    )
+    ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, "decoder_start_token_id": 2}
+    assert {key: config[key] for key in ids} == ids == {key: generation[key] for key in ids}
+    assert config["forced_eos_token_id"] is None
+    assert (config["vocab_size"], config["decoder_vocab_size"]) == (300 if two else 400, 400)
+    assert (generation["suppress_tokens"], generation["max_length"]) == ([2, 0], 11)
+
+    back = open_saved(tmp_path / "one")
+    assert back.tokenizers == {section: tmp_path / "one" / name for section, name in names.items()}
+    assert (back.recipe.tokenizer, back.recipe.source_tokenizer) == (found.tokenizer, found.source_tokenizer)
+    write(back, tmp_path / "two")
+    for file in (tmp_path / "one").iterdir():
+        if file.name != "README.md":
+            assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+    card = (tmp_path / "one" / "README.md").read_text()
+    assert "6 + 2 layers" in card
+    assert ("target_tokenizer.json" in card) is two
+    assert "somebody" not in card
+    assert "add_special_tokens" not in card
 
 
 def test_the_card_says_what_is_known_and_nothing_of_the_machine(tmp_path: Path) -> None:
@@ -217,9 +261,21 @@ def with_the_other_of_two(arrays: dict[str, np.ndarray]) -> None:
     arrays["lm_loss.weight"] = arrays.pop("transformer.word_embedding.weight")
 
 
+def as_older_marian(arrays: dict[str, np.ndarray]) -> None:
+    """As every name of the shared table was kept, and the sinusoids."""
+    for name in ("lm_head", "model.encoder.embed_tokens", "model.decoder.embed_tokens"):
+        arrays[f"{name}.weight"] = arrays["model.shared.weight"].copy()
+    arrays["model.encoder.embed_positions.weight"] = np.ones((11, 10), np.float32)
+
+
 @pytest.mark.parametrize(
     "family, change",
-    [("gpt2", as_published_gpt2), ("bert", as_published_bert), ("xlnet", with_the_other_of_two)],
+    [
+        ("gpt2", as_published_gpt2),
+        ("bert", as_published_bert),
+        ("xlnet", with_the_other_of_two),
+        ("marian", as_older_marian),
+    ],
 )
 def test_older_names_are_understood(family: str, change: Any, tmp_path: Path) -> None:
     before = dict(open_saved(written(family, tmp_path / "out")).weights)
@@ -281,6 +337,13 @@ def test_weights_in_several_files(tmp_path: Path) -> None:
         open_saved(tmp_path / "out")
 
 
+def test_rows_of_a_longer_context_are_those_of_the_like(tmp_path: Path) -> None:
+    edited(written("marian", tmp_path / "out"), max_position_embeddings=1024)
+    found = open_saved(tmp_path / "out").recipe
+    assert (found.model.context, found.row_tokens, found.train.tokens_per_update) == (1024, 256, 98 * 256)
+    assert found.data.rows == "parallel"
+
+
 # --- what cannot be
 
 
@@ -292,6 +355,13 @@ def test_weights_in_several_files(tmp_path: Path) -> None:
         ("gpt2-small", {"model": {"norm": "post", "head_bias": True}}, ["model.norm 'pre'", "model.head_bias False"]),
         ("bert-base", {"model": {"segments": 0}}, ["BertForPreTraining", "model.segments 1 or more (it is 0)"]),
         ("xlnet-base", {"model": {"attention_bias": True}}, ["XLNetLMHeadModel", "model.attention_bias False"]),
+        ("gpt2-small", {"model": {"embedding_scale": True}}, ["GPT2LMHeadModel", "model.embedding_scale False"]),
+        ("transformer-base", {"model": {"norm": "pre"}}, ["MarianMTModel", "model.norm 'post' (it is 'pre')"]),
+        ("transformer-base", {"model": {"norm_epsilon": 1e-6}}, ["model.norm_epsilon 1e-05 (it is 1e-06)"]),
+        ("transformer-base", {"model": {"positions": "learned"}}, ["model.positions 'sinusoidal'"]),
+        ("transformer-base", {"model": {"embedding_norm": True}}, ["model.embedding_norm False"]),
+        ("transformer-base", {"model": {"head_transform": True}}, ["model.head_transform False"]),
+        ("transformer-base", {"model": {"segments": 2}}, ["model.segments 0 (it is 2)"]),
     ],
 )
 def test_what_no_class_computes_is_named(name: str, changes: Any, parts: list[str], tmp_path: Path) -> None:
@@ -306,7 +376,7 @@ def test_what_no_class_computes_is_named(name: str, changes: Any, parts: list[st
     "family, changes, parts",
     [
         ("gpt2", {"model_type": "gpt_2"}, ["model_type is 'gpt_2'", "did you mean 'gpt2'"]),
-        ("gpt2", {"model_type": "llama"}, ["model_type is 'llama'", "allowed: bert, gpt2, xlnet"]),
+        ("gpt2", {"model_type": "llama"}, ["model_type is 'llama'", "allowed: bert, gpt2, marian, xlnet"]),
         ("gpt2", {"model_type": None}, ["model_type is 'None'"]),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, ["scale_attn_by_inverse_layer_idx is True"]),
         ("gpt2", {"activation_function": "silu"}, ["activation_function is 'silu'", "gelu_new"]),
@@ -327,6 +397,16 @@ def test_what_no_class_computes_is_named(name: str, changes: Any, parts: list[st
         ("xlnet", {"attn_type": "uni"}, ["attn_type is 'uni'", "'bi' alone"]),
         ("xlnet", {"clamp_len": 8}, ["clamp_len is 8"]),
         ("xlnet", {"d_model": 20, "n_head": 2}, ["must be [20, 2, 10]"]),
+        ("marian", {"is_encoder_decoder": False}, ["is_encoder_decoder is False", "True alone"]),
+        ("marian", {"activation_function": "swish"}, ["activation_function is 'swish'", "relu"]),
+        ("marian", {"normalize_before": True}, ["normalize_before is True"]),
+        ("marian", {"encoder_ffn_dim": 28}, ["encoder_ffn_dim is 28 and decoder_ffn_dim 14"]),
+        ("marian", {"decoder_attention_heads": 1}, ["encoder_attention_heads is 2 and decoder_attention_heads 1"]),
+        ("marian", {"encoder_layers": 10**7}, ["encoder_layers is 10000000", "arrays"]),
+        ("marian", {"encoder_layers": 0}, ["model.encoder_layers is 0"]),
+        ("marian", {"scale_embedding": 1}, ["scale_embedding is 1", "true or false"]),
+        ("marian", {"share_encoder_decoder_embeddings": False}, ["missing model.decoder.embed_tokens.weight"]),
+        ("marian", {"tie_word_embeddings": False}, ["tie_word_embeddings is False"]),
     ],
 )
 def test_a_config_that_is_not_computed_names_its_key(

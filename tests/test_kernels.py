@@ -136,6 +136,23 @@ def test_cross_entropy(dtype: str, tolerance: float) -> None:
     assert loss == pytest.approx(np.sum(by_hand * weight.numpy()), rel=1e-5)
 
 
+def test_smoothed_labels() -> None:
+    """The target keeps 0.9, and the 6 others share 0.1: written out, and the gradient is softmax less that."""
+    logits = noise.standard_normal((5, 7)).astype(np.float32)
+    target, weight = np.array([0, 6, 3, 3, 1]), np.array([1, 0, 2, 1, 0.5], np.float32)
+    wanted = np.full((5, 7), 0.1 / 6)
+    wanted[np.arange(5), target] = 0.9
+    log_chance = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = (weight * -(wanted * log_chance).sum(axis=1)).sum()
+    for kernel in (cross_entropy, reference_cross_entropy):
+        with tf.GradientTape() as tape:
+            tape.watch(tensor := tf.constant(logits))
+            loss = kernel(tensor, tf.constant(target), tf.constant(weight), 0.1)
+        assert float(loss) == pytest.approx(expected, rel=1e-5)
+        slope = (np.exp(log_chance) - wanted) * weight[:, None]
+        np.testing.assert_allclose(np.asarray(tape.gradient(loss, tensor)), slope, atol=1e-5)
+
+
 def test_cross_entropy_of_far_logits_is_finite() -> None:
     logits, target = tf.constant([[3e4, -3e4, 0.0]]), tf.constant([1])
     loss, gradient = gradients(cross_entropy, logits, target, tf.ones([1]))

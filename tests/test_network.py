@@ -37,7 +37,10 @@ XLNET = GPT2.model_copy(
     | {"inner_dropout": 0.1, "final_dropout": 0.1, "inner": 13}
 )
 FIRST = GPT2.model_copy(update={"positions": "sinusoidal", "activation": "relu", "norm": "post"})
+TRANSFORMER = FIRST.model_copy(update={"encoder_layers": 3, "attention_bias": False, "embedding_scale": True})
+PRE = GPT2.model_copy(update={"encoder_layers": 1})
 MODELS = {"gpt2": GPT2, "bert": BERT, "xlnet": XLNET, "first": FIRST}
+ENCODER_DECODERS = {"transformer": TRANSFORMER, "pre-norm": PRE}
 noise = np.random.Generator(np.random.Philox(4))
 
 
@@ -206,17 +209,24 @@ def test_dropout_sites_are_distinct(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", recipes())
 def test_shapes_are_those_of_the_network(name: str) -> None:
-    small = {"width": 12, "heads": 2, "layers": 2, "context": 7}
     published = recipe(name).model
+    small = {"width": 12, "heads": 2, "layers": 2, "context": 7, "encoder_layers": min(3, published.encoder_layers)}
     model = published.model_copy(update=small | {"inner": None if published.inner is None else 13})
     assert shapes(model, V) == {name: tuple(w.shape) for name, w in named_weights(Network(model, V)).items()}
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_shapes_of_every_kind(name: str) -> None:
-    built = Network(MODELS[name], V)
-    assert shapes(MODELS[name], V) == {name: tuple(w.shape) for name, w in named_weights(built).items()}
+@pytest.mark.parametrize("model", [*MODELS.values(), *ENCODER_DECODERS.values()], ids=[*MODELS, *ENCODER_DECODERS])
+def test_shapes_of_every_kind(model: Model) -> None:
+    built = Network(model, V)
+    assert shapes(model, V) == {name: tuple(w.shape) for name, w in named_weights(built).items()}
     assert len(built.trainable_variables) == len(named_weights(built))
+
+
+def test_a_source_may_have_a_table_of_its_own() -> None:
+    built = Network(TRANSFORMER, V, source_size=11)
+    assert shapes(TRANSFORMER, V, 11) == {name: tuple(w.shape) for name, w in named_weights(built).items()}
+    assert built.source_embed is not None
+    assert built.source_embed.token.table.shape == (11, D)
 
 
 PUBLISHED = {  # heads included, without the objective's own layers
@@ -228,6 +238,10 @@ PUBLISHED = {  # heads included, without the objective's own layers
     "bert-large": 336_226_108 - (1024 * 1024 + 1024) - (1024 * 2 + 2),
     # tables and head bias, then 12 layers: 5 projections, 3 score biases and 2 segments, inner, 2 norms
     "xlnet-base": 32_000 * 769 + 12 * (5 * 768**2 + 5 * 768 + 2 * 768 * 3072 + 3072 + 768 + 4 * 768),
+    # one table of 37,000; 6 blocks of encoder, 6 of decoder with one attention and one norm more
+    "transformer-base": 37_000 * 512
+    + 12 * (4 * 512**2 + 2 * 512 * 2048 + 2048 + 512 + 4 * 512)
+    + 6 * (4 * 512**2 + 2 * 512),
 }
 
 
@@ -336,7 +350,56 @@ def test_a_source_needs_an_encoder() -> None:
         network(GPT2).read(causal(), causal())
 
 
+@pytest.mark.parametrize("model", ENCODER_DECODERS.values(), ids=ENCODER_DECODERS)
+def test_an_encoder_decoder_is_an_encoder_and_a_decoder(model: Model) -> None:
+    """Built of the public stacks, given the same weights."""
+    whole = network(model)
+    given = {"norm": model.norm, "norm_epsilon": model.norm_epsilon, "activation": model.activation}
+    given["attention_bias"] = model.attention_bias
+    encoder = Encoder(model.encoder_layers, D, model.heads, model.inner_width, **given)
+    decoder = Decoder(model.layers, D, model.heads, model.inner_width, **given)
+    for stack, blocks, norm in (
+        (encoder, whole.encoder_blocks, whole.encoder_norm),
+        (decoder, whole.blocks, whole.final_norm),
+    ):
+        theirs = [named_weights(part) for part in (*blocks, *([] if norm is None else [norm]))]
+        ours = [named_weights(part) for part in (*stack.blocks, *([] if norm is None else [stack.final_norm]))]
+        for mine, other in zip(ours, theirs, strict=True):
+            for name, weight in mine.items():
+                weight.assign(other[name])
+    stream, source = causal(), causal()
+    source = source._replace(rank=np.zeros_like(source.rank), token=source.token[:, ::-1])
+    read = encoder(whole.embed(source), visible(source, source))
+    expected = decoder(whole.embed(stream), visible(stream, stream), read, visible(stream, source))
+    np.testing.assert_allclose(np.asarray(whole.read(stream, source)), np.asarray(expected), atol=1e-5)
+
+
+def test_a_network_gets_the_source_it_needs_and_no_other() -> None:
+    with pytest.raises(UserError, match="has an encoder, and the objective made no source"):
+        network(TRANSFORMER).read(causal())
+
+
+def test_scaled_embeddings() -> None:
+    plain, scaled = (network(FIRST.model_copy(update={"embedding_scale": scale})) for scale in (False, True))
+    stream = causal()
+    table = np.asarray(plain.embed.token(stream.token))
+    difference = np.asarray(scaled.embed(stream)) - np.asarray(plain.embed(stream))
+    np.testing.assert_allclose(difference, table * (math.sqrt(D) - 1), atol=1e-5)
+
+
 # --- the start
+
+
+def test_xavier_uniform_is_of_matrices_alone() -> None:
+    model = TRANSFORMER.model_copy(update={"init": "xavier_uniform", "init_std": 0.3, "width": 64, "heads": 2})
+    for name, weight in named_weights(Network(model, 997)).items():
+        values = np.asarray(weight)
+        if name.endswith(".kernel"):
+            reach = math.sqrt(6 / sum(values.shape))
+            assert 0.97 * reach < np.abs(values).max() <= reach
+            assert abs(values.std() - reach / math.sqrt(3)) < 0.05 * reach
+        elif name.endswith(".table"):
+            assert abs(values.std() - 0.3) < 0.01
 
 
 def test_weights_are_a_function_of_seed_and_name() -> None:

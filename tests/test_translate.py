@@ -13,7 +13,7 @@ from zoo.errors import UserError
 from zoo.registry import recipe
 from zoo.schema import Recipe
 from zoo.use.loaded import Loaded
-from zoo.use.translate import LONGER, Search, Written, write
+from zoo.use.translate import Search, Written, write
 
 SPECIAL = {"pad": 0, "eod": 1, "bos": 2}
 
@@ -68,7 +68,7 @@ def score(model: Loaded, source: list[int], ids: list[int], penalty: float) -> f
 def greedy(model: Loaded, source: list[int]) -> list[int]:
     """The likeliest next token, again and again."""
     ids: list[int] = []
-    while len(ids) < min(len(source) + LONGER, model.recipe.model.context) - 1:
+    while len(ids) < min(len(source) + Search().longer, model.recipe.model.context) - 1:
         best = int(log_likelihoods(model, source, ids)[-1].argmax())
         if best == SPECIAL["eod"]:
             break
@@ -78,7 +78,7 @@ def greedy(model: Loaded, source: list[int]) -> list[int]:
 
 def searched(model: Loaded, source: list[int], search: Search) -> Written:
     """Beam search over lists, without a cache."""
-    most = min(len(source) + LONGER, model.recipe.model.context)
+    most = min(len(source) + search.longer, model.recipe.model.context)
     alive, finished = [(0.0, [])], []
     for length in range(1, most + 1):
         ways = []

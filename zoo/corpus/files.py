@@ -16,7 +16,7 @@ from typing import BinaryIO
 from zoo.errors import UserError, nearest
 from zoo.progress import progress
 
-KINDS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet")
+KINDS = (".txt", ".mrg", ".jsonl", ".csv", ".tsv", ".parquet")  # .mrg: trees in brackets, which are plain text
 PACKED = (".gz", ".zst")
 BLOCK = 1 << 20  # bytes of a file that are read at once
 ZST_BLOCK = 2048  # compressed bytes at once: 4 of them can stand for 128 KB, so that a block unpacks to 64 MB at most

@@ -10,13 +10,15 @@ from zoo.corpus.documents import Columns, Fragment, Record, lines, short, sound,
 from zoo.corpus.files import KINDS, Tally, decoded, find, fingerprint, kind, missing, readable
 from zoo.corpus.hub import open_hub, records
 from zoo.corpus.sources import Source, frame_rows, listed
+from zoo.corpus.trees import linearised, plain, read_trees, words
 from zoo.errors import UserError
 from zoo.schema import Data
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-TABLES = tuple(suffix for suffix in KINDS if suffix != ".txt")
+TEXTS = (".txt", ".mrg")
+TABLES = tuple(suffix for suffix in KINDS if suffix not in TEXTS)
 ALLOWED = (
     f"parallel text is SOURCE,TARGET (two plain text files, line by line), tables ({', '.join(TABLES)}) with a column"
     " for each side, or hf:NAME[:CONFIG]"
@@ -52,7 +54,7 @@ def open_parallel(corpus: "str | Path | DataFrame | Iterable[tuple[str, str]]", 
         return _sides(corpus, identity, None, lambda tally: records(corpus, columns, stream))
     if isinstance(corpus, str | Path):
         with readable(str(corpus)):
-            return _from_files(str(corpus), columns)
+            return _from_trees(str(corpus)) if data.document == "tree" else _from_files(str(corpus), columns)
     return _from_memory(corpus, columns)
 
 
@@ -101,6 +103,21 @@ def _from_files(name: str, columns: Columns) -> Parallel:
             yield from table_records(path, columns, tally)
 
     return _sides(name, *fingerprint(paths, "parallel", *columns.values()), read)
+
+
+def _from_trees(name: str) -> Parallel:
+    """Sentences, and their trees as sequences of brackets (zoo/corpus/trees.py)."""
+    if name == "sotu":
+        raise UserError("sotu has no trees; --data FILE takes sentences in brackets, as treebanks have them")
+    paths = find(name)
+
+    def read(tally: Tally) -> Iterator[Record]:
+        for path in paths:
+            for number, tree in enumerate(map(plain, read_trees(path)), 1):
+                yield f"{path}: tree {number}", (" ".join(words(tree)), linearised(tree))
+            tally.bytes_read += path.stat().st_size
+
+    return _sides(name, *fingerprint(paths, "tree"), read)
 
 
 def _two(name: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A tokenizer learnt from a corpus: an even sample of its text, and the five kinds."""
+"""A tokenizer learnt from a corpus: an even sample of its text, and the six kinds."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ from zoo.schema import TokenizerSpec
 
 # Bytes of prose, which merges are learnt from: ten times as much changes few of them. The library holds every different
 # word and a unigram model every different piece of one, which takes the memory and the time.
-SAMPLE = {"bytes_bpe": 64e6, "wordpiece": 64e6, "characters": 64e6, "unigram": 16e6}
+SAMPLE = {"bytes_bpe": 64e6, "wordpiece": 64e6, "characters": 64e6, "words": 1e9, "unigram": 16e6}
 PROSE_WORD = 6  # characters and the white space after them; text of longer words has more different ones
 DEAREST = 16.0  # text without any white space costs 1 GB of memory for some 10 MB
 LONGEST_WORD = 256  # characters; the time for a longer one grows with its square
@@ -28,7 +28,7 @@ def train(spec: TokenizerSpec, pieces: Iterable[str]) -> Tokenizer:
         UserError: `spec.size` is too small for this kind, or a special token is missing that it needs.
     """
     specials = list(spec.specials.values())
-    if spec.kind in ("wordpiece", "unigram", "characters") and "unk" not in spec.specials:
+    if spec.kind in ("wordpiece", "unigram", "characters", "words") and "unk" not in spec.specials:
         raise UserError(f"tokenizer.specials has {', '.join(spec.specials) or 'none'}; {spec.kind} also needs unk")
     least = len(specials) + (256 if spec.kind.startswith("bytes") else 1)
     if spec.size < least:
@@ -113,12 +113,28 @@ def _characters(spec: TokenizerSpec, specials: list[str], pieces: Iterable[str])
     return inner
 
 
+def _words(spec: TokenizerSpec, specials: list[str], pieces: Iterable[str]) -> Inner:
+    """The most frequent words, each a token; a word is what stands between white space."""
+    inner = Inner(models.WordLevel({}, unk_token=spec.specials["unk"]))
+    if spec.lowercase:
+        inner.normalizer = normalizers.Lowercase()
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    _learn(
+        inner,
+        trainers.WordLevelTrainer(vocab_size=spec.size, special_tokens=specials, show_progress=False),
+        spec,
+        pieces,
+    )
+    return inner
+
+
 _KINDS: dict[str, Callable[[TokenizerSpec, list[str], Iterable[str]], Inner]] = {
     "bytes_bpe": _bytes_bpe,
     "wordpiece": _wordpiece,
     "unigram": _unigram,
     "characters": _characters,
     "bytes": _bytes,
+    "words": _words,
 }
 
 

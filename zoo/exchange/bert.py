@@ -33,6 +33,7 @@ class Bert(Family):
         "model.norm": ("post",),
         "model.positions": ("learned",),
         "model.segments": range(1, 2**31),
+        "model.embedding_scale": (False,),
         "model.embedding_norm": (True,),
         "model.attention_bias": (True,),
         "model.head_transform": (True,),

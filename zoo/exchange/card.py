@@ -7,6 +7,7 @@ import yaml
 
 from zoo import accounting
 from zoo.exchange.family import Family
+from zoo.exchange.tokenizer import JSON, TARGET
 from zoo.saved import Saved
 from zoo.train.run import to_yaml
 
@@ -17,6 +18,7 @@ AUTO = {  # class -> which of transformers' Auto classes finds it, and what the 
     "BertForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
     "BertModel": ("AutoModel", "feature-extraction"),
     "XLNetLMHeadModel": ("AutoModelForCausalLM", None),
+    "MarianMTModel": ("AutoModelForSeq2SeqLM", "translation"),
 }
 TEXT = """\
 ---
@@ -64,12 +66,12 @@ def card(saved: Saved, family: Family, architecture: str, name: str) -> str:
         header["language"] = "en"
     if origin.startswith("hf:"):
         header["base_model"] = origin.removeprefix("hf:")
-    loads = {"model": auto} | ({"tokenizer": "AutoTokenizer"} if saved.tokenizer else {})
+    loads = {"model": auto} | ({"tokenizer": "AutoTokenizer"} if saved.tokenizers else {})
     text = TEXT.format(
         header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True),
         name=name,
         architecture=architecture,
-        layers=model.layers,
+        layers=f"{model.encoder_layers} + {model.layers}" if model.encoder_layers else model.layers,
         width=model.width,
         heads=model.heads,
         context=model.context,
@@ -79,7 +81,13 @@ def card(saved: Saved, family: Family, architecture: str, name: str) -> str:
         names=", ".join(loads.values()),
         use="\n".join(f'{key} = {kind}.from_pretrained("path/to/{name}")' for key, kind in loads.items()),
     )
-    if own and saved.tokenizer and family.frame and recipe.data.rows != "pairs":
+    if len(saved.tokenizers) > 1:
+        text += (
+            "\nThat tokenizer is the encoder's. The decoder has a vocabulary of its own; to read what the model writes:"
+            f'\n`PreTrainedTokenizerFast(tokenizer_file="path/to/{name}/{TARGET + JSON}").decode(ids,'
+            " skip_special_tokens=True)`.\n"
+        )
+    if own and saved.tokenizer and family.frame and recipe.data.rows not in ("pairs", "parallel"):
         text += "\nIn training no special tokens stood around a text: `tokenizer(text, add_special_tokens=False)`.\n"
     return text + (_training(saved) if own else "")
 
@@ -98,10 +106,12 @@ def _training(saved: Saved) -> str:
     if facts.get("commit"):
         lines["code"] = f"commit {facts['commit']}"
     table = "\n".join(f"| {key} | {value} |" for key, value in lines.items())
-    file, valid = recipe.tokenizer.file, recipe.data.valid
+    sections = {"data": ("corpus", "valid", "test"), "tokenizer": ("file",)}
+    if recipe.source_tokenizer is not None:
+        sections["source_tokenizer"] = ("file",)
+    places = {name: {key: getattr(getattr(recipe, name), key) for key in keys} for name, keys in sections.items()}
     shown = recipe.with_changes(
-        data={"corpus": _public(recipe.data.corpus), "valid": valid and _public(valid)},
-        tokenizer={"file": file and _public(file)},
+        **{name: {key: place and _public(place) for key, place in each.items()} for name, each in places.items()}
     )
     return f"\n## Training\n\n| | |\n|---|---|\n{table}\n\nThe recipe:\n\n```yaml\n{to_yaml(shown)}```\n"
 

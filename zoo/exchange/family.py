@@ -66,6 +66,20 @@ class Key(NamedTuple):
     name: str
     default: Any
 
+    def of(self, config: Mapping[str, Any]) -> Any:
+        """What config.json says, of the type that the default has. UserError where it is of another."""
+        value = config.get(self.name)
+        if value is None:
+            return self.default
+        kind = type(self.default)
+        fits = {float: (float, int), str: str, bool: bool}.get(kind, int)
+        wrong_bool = isinstance(value, bool) and kind is not bool
+        if not isinstance(value, fits) or wrong_bool or (fits is int and value > LARGEST):
+            needs = {float: "a number", str: "a name", bool: "true or false"}
+            what = needs.get(kind, f"a whole number up to {LARGEST:,}")
+            raise UserError(f"config.json: {self.name} is {value!r}; it must be {what}")
+        return value
+
 
 class Family:
     """Base class; a family is the one subclass in its module."""
@@ -79,7 +93,7 @@ class Family:
     tied: ClassVar[dict[str, str]]  # arrays that some folders hold once more -> what they repeat
     inputs: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask")
     padding_side: ClassVar[str] = "right"
-    continues: ClassVar[bool] = False  # it writes text from left to right
+    ends: ClassVar[str] = "eos"  # the role of their eos_token; where no token has it, the end of a document
     frame: ClassVar[tuple[tuple[str, int], ...]] = ()  # (role or text, its segment) of a pair of texts, A and B
 
     def architecture(self, recipe: Recipe, absent: frozenset[str]) -> str:
@@ -97,6 +111,10 @@ class Family:
     def written(self, name: str, absent: frozenset[str]) -> str:
         """The name that an array of `tensors` is written under."""
         return name
+
+    def repeats(self, config: Mapping[str, Any]) -> Mapping[str, str]:
+        """`tied`, as far as config.json settles it."""
+        return self.tied
 
     def idle(self, names: Collection[str]) -> set[str]:
         """Those of the arrays that no class computes with."""
@@ -120,14 +138,18 @@ class Family:
                 found.append(f"{field} {needs} (it is {value!r})")
         return found
 
-    def config(self, recipe: Recipe) -> dict[str, Any]:
-        """What config.json says of a recipe."""
+    def config(self, recipe: Recipe, ids: Mapping[str, int | None]) -> dict[str, Any]:
+        """What config.json says of a recipe; ids: of the special tokens of what it writes, None where unknown."""
         model = recipe.model
         found = {key.name: getattr(model, field) for field, key in self.keys.items()}
         found[self.keys["activation"].name] = THEIR_ACTIVATION[model.activation]
         if self.keys["inner"].default is not None:
             found[self.keys["inner"].name] = model.inner_width
-        return {self.vocabulary.name: recipe.tokenizer.size, **found, "tie_word_embeddings": True}
+        return {self.vocabulary.name: recipe.tokenizer.size, **found, "tie_word_embeddings": True, **ids}
+
+    def generation(self, recipe: Recipe, ids: Mapping[str, int | None]) -> dict[str, Any]:
+        """What generation_config.json says; nothing for a family that writes no text from left to right."""
+        return {}
 
     def check(self, config: Mapping[str, Any]) -> None:
         """Raises UserError, naming the key, where config.json asks for what the zoo's network does not compute."""
@@ -140,7 +162,7 @@ class Family:
 
     def model(self, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """A recipe's model section, as far as a folder settles it."""
-        found = {field: _value(config, key) for field, key in self.keys.items()}
+        found = {field: key.of(config) for field, key in self.keys.items()}
         activation = found["activation"]
         if activation not in ACTIVATIONS:
             raise UserError(
@@ -149,44 +171,36 @@ class Family:
         inner = None if found["inner"] == 4 * found["width"] else found["inner"]
         return {**found, "activation": ACTIVATIONS[activation], "inner": inner}
 
+    def rows(self, config: Mapping[str, Any]) -> dict[str, tuple[Key, int]]:
+        """The tokenizers of a recipe, by its sections: which key says how many rows their table has, and how many."""
+        return {"tokenizer": (self.vocabulary, self.vocabulary.of(config))}
+
     def recipe(
         self,
         name: str,
         config: Mapping[str, Any],
         arrays: Mapping[str, np.ndarray],
-        tokenizer: dict[str, Any],
+        tokenizers: Mapping[str, dict[str, Any]],
         context: int | None,
     ) -> Recipe:
         """What a folder holds, as a recipe that could go on training it.
 
-        tokenizer: that section, but for its size; context: for a family whose config.json has none. Raises UserError,
-        naming the key, where config.json asks for what is not there or cannot be.
+        tokenizers: those sections, but for their sizes; context: for a family whose config.json has none. Raises
+        UserError, naming the key, where config.json asks for what is not there or cannot be.
         """
         like = registry.recipe(self.like)
         model = {"context": context or like.model.context, **self.model(config, arrays)}
-        if model["layers"] > len(arrays):  # before anything is listed for every layer
-            raise UserError(
-                f"config.json: {self.keys['layers'].name} is {model['layers']}, and the folder has {len(arrays)} arrays"
-            )
-        sections = {
-            "model": model,
-            "tokenizer": {**tokenizer, "size": _value(config, self.vocabulary)},
-            "objective": self.objective(arrays),
-        }
+        for field in {"layers", "encoder_layers"} & self.keys.keys():
+            if model[field] > len(arrays):  # before anything is listed for every layer
+                raise UserError(
+                    f"config.json: {self.keys[field].name} is {model[field]}, and the folder has {len(arrays)} arrays"
+                )
+        sections = {"model": model, "objective": self.objective(arrays)}
+        for section, (_, size) in self.rows(config).items():
+            sections[section] = {**like.tokenizer.model_dump(), **tokenizers.get(section, {}), "size": size}
         row_tokens = min(like.row_tokens, model["context"])
-        sections["data"] = {"row_tokens": row_tokens if like.data.row_tokens else None}
+        whole = row_tokens == model["context"] and not like.data.row_tokens
+        sections["data"] = {"row_tokens": None if whole else row_tokens}
         sections["train"] = {"tokens_per_update": like.rows_per_update * row_tokens}
         values = {**merged(like.model_dump(), sections), "name": name, "expect": None}
         return checked(Recipe, values, "config.json")
-
-
-def _value(config: Mapping[str, Any], key: Key) -> Any:
-    """What config.json says, of the type that the key's default has."""
-    value = config.get(key.name)
-    if value is None:
-        return key.default
-    kinds = {float: (float, int), str: str}.get(type(key.default), int)
-    if not isinstance(value, kinds) or isinstance(value, bool) or (kinds is int and value > LARGEST):
-        what = {float: "a number", str: "a name"}.get(type(key.default), f"a whole number up to {LARGEST:,}")
-        raise UserError(f"config.json: {key.name} is {value!r}; it must be {what}")
-    return value

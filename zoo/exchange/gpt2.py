@@ -1,7 +1,7 @@
 """GPT-2: GPT2LMHeadModel, and the bare GPT2Model, which lacks nothing because the head is the embedding."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from zoo.exchange.family import Family, Key, Tensor, linear, norm
@@ -31,6 +31,7 @@ class GPT2(Family):
         "model.norm": ("pre",),
         "model.positions": ("learned",),
         "model.segments": (0,),
+        "model.embedding_scale": (False,),
         "model.embedding_norm": (False,),
         "model.attention_bias": (True,),
         "model.head_transform": (False,),
@@ -39,13 +40,15 @@ class GPT2(Family):
     unless: ClassVar[dict[str, Any]] = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
     tied: ClassVar[dict[str, str]] = {"lm_head.weight": "transformer.wte.weight"}
     inputs = ("input_ids", "attention_mask")
-    continues = True
 
     def architecture(self, recipe: Recipe, absent: frozenset[str]) -> str:
         return "GPT2LMHeadModel"
 
-    def config(self, recipe: Recipe) -> dict[str, Any]:
-        return {**super().config(recipe), "embd_pdrop": recipe.model.dropout}
+    def config(self, recipe: Recipe, ids: Mapping[str, int | None]) -> dict[str, Any]:
+        return {**super().config(recipe, ids), "embd_pdrop": recipe.model.dropout}
+
+    def generation(self, recipe: Recipe, ids: Mapping[str, int | None]) -> dict[str, Any]:
+        return {"_from_model_config": True, **ids}
 
     def known(self, name: str) -> str:
         return f"transformer.{name}" if name.startswith(("wte.", "wpe.", "h.", "ln_f.")) else name

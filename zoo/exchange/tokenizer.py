@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,12 @@ from zoo.exchange.family import Family
 from zoo.exchange.files import inside, read_json
 from zoo.home import home
 from zoo.saved import Saved
-from zoo.schema import SPECIALS, TokenizerSpec
+from zoo.schema import SPECIALS, Recipe, TokenizerSpec
 
 JSON, SETTINGS, ROLES_ALONE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
-FILES = (JSON, SETTINGS, ROLES_ALONE, vocabulary.WORDPIECE, *vocabulary.BPE, vocabulary.ADDED)
+TARGET = "target_"  # what the names of a second tokenizer's files begin with
+OTHERS = (ROLES_ALONE, vocabulary.WORDPIECE, *vocabulary.BPE, vocabulary.ADDED)
+FILES = (JSON, SETTINGS, *OTHERS, TARGET + JSON, TARGET + SETTINGS)
 ROLES = ("unk", "pad", "cls", "sep", "mask", "bos", "eos")  # `ROLE_token` in the settings
 UNLIMITED = 1 << 20  # tokens; settings have 1e30 where a model has no limit
 
@@ -29,22 +32,39 @@ class Found(NamedTuple):
     context: int | None  # how many tokens a text may have
 
 
-def find(folder: Path) -> Found | None:
+def _begins(sections: Collection[str]) -> dict[str, str]:
+    """What the names of these tokenizers' files begin with; `AutoTokenizer` finds the one that texts are read with."""
+    return {section: TARGET if len(sections) > 1 and section == "tokenizer" else "" for section in sections}
+
+
+def find_all(folder: Path, sections: Collection[str], ends: str) -> dict[str, Found]:
+    """Those of the tokenizers of these sections of a recipe that the folder has; arguments and errors as of `find`."""
+    found = {section: find(folder, begins, ends) for section, begins in _begins(sections).items()}
+    return {section: each for section, each in found.items() if each is not None}
+
+
+def find(folder: Path, begins: str = "", ends: str = "eos") -> Found | None:
     """The folder's tokenizer; None where it has none, or one that only code could read (spiece.model).
 
-    Raises UserError where it cannot be read.
+    begins: what its files' names begin with; ends: the role of its eos_token. Raises UserError where it cannot be read.
     """
-    settings = read_json(folder, ROLES_ALONE) | read_json(folder, SETTINGS)
+    settings = read_json(folder, begins + SETTINGS)
+    if not begins:
+        settings = read_json(folder, ROLES_ALONE) | settings
     named = {role: token for role in ROLES if (token := _content(settings.get(f"{role}_token")))}
-    file = inside(folder, JSON)
+    file = inside(folder, begins + JSON)
     if file is None:
-        text = vocabulary.converted(folder, settings, named)
+        text = None if begins else vocabulary.converted(folder, settings, named)
         if text is None:
             return None
         file = _kept(text)
     tokenizer = parsed(file, TokenizerSpec(kind="bytes", size=1, specials={}))
     config = json.loads(tokenizer.json())
-    section = {"kind": _kind(config), "lowercase": _lowers(config["normalizer"]), "specials": _roles(named, config)}
+    section = {
+        "kind": _kind(config),
+        "lowercase": _lowers(config["normalizer"]),
+        "specials": _roles(named, config, ends),
+    }
     longest = settings.get("model_max_length")
     context = longest if isinstance(longest, int) and 0 < longest < UNLIMITED else None
     return Found(file, tokenizer.size, section, context)
@@ -69,13 +89,14 @@ def _lowers(step: dict[str, Any] | None) -> bool:
     return step["type"] == "Lowercase" or bool(step.get("lowercase"))
 
 
-def _roles(named: dict[str, str], config: dict[str, Any]) -> dict[str, str]:
+def _roles(named: dict[str, str], config: dict[str, Any], ends: str) -> dict[str, str]:
     """Role -> token, in the order of the ids. A token has one role; one that both begins and ends a text is `eod`."""
     pieces, added = config["model"]["vocab"], config["added_tokens"]
     ids = {piece: number for number, (piece, _) in enumerate(pieces)} if isinstance(pieces, list) else dict(pieces)
     ids |= {token["content"]: token["id"] for token in added}
-    if "eos" in named and named.get("bos", named["eos"]) == named["eos"]:
-        named = {"eod": named["eos"]} | {role: named[role] for role in named if role not in ("bos", "eos")}
+    end = named.get("eos")
+    if end and (ends == "eod" or named.get("bos", end) == end):
+        named = {"eod": end} | {role: token for role, token in named.items() if token != end}
     usual = {token: role for tokens in SPECIALS.values() for role, token in tokens.items()}
     special = [token["content"] for token in added if token["special"]]
     also = [(usual[token], token) for token in special if token in usual]
@@ -101,22 +122,37 @@ def _kept(text: str) -> Path:
 
 
 def write(saved: Saved, family: Family, folder: Path) -> dict[str, int | None]:
-    """Writes a model's tokenizer, if it has one; returns what config.json says of it."""
-    if saved.tokenizer is None:
-        return dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-    spec = saved.recipe.tokenizer
-    tokenizer = Tokenizer(saved.tokenizer.read_text(encoding="utf-8"), spec)
+    """Writes a model's tokenizers, if it has any; returns what config.json says of the one that it writes text with."""
+    ids: dict[str, int | None] = dict.fromkeys(f"{role}_token_id" for role in ("bos", "eos", "pad"))
+    recipe = saved.recipe
+    sections = ["tokenizer"] if recipe.source_tokenizer is None else ["source_tokenizer", "tokenizer"]
+    for section, begins in _begins(sections).items():
+        if section in saved.tokenizers:
+            spec: TokenizerSpec = getattr(recipe, section)
+            tokenizer = Tokenizer(saved.tokenizers[section].read_text(encoding="utf-8"), spec)
+            found = _write(tokenizer, spec, recipe, family, folder, begins)
+            if section == "tokenizer":
+                ids |= {key: found.get(key) for key in ids}
+    return ids
+
+
+def _write(
+    tokenizer: Tokenizer, spec: TokenizerSpec, recipe: Recipe, family: Family, folder: Path, begins: str
+) -> dict[str, int]:
+    """Writes one of them; returns the ids of its special tokens."""
     special = {role: spec.specials[role] for role in tokenizer.special}
-    tokens = {role: special[role] for role in ROLES if role in special}
+    own = {role: role for role in ROLES} | {"eos": family.ends}
+    tokens = {role: special[name] for role, name in own.items() if name in special}
     for role in ("bos", "eos"):
         if role not in tokens and "eod" in special:
             tokens[role] = special["eod"]  # a document's end is also what stands before the next one
     text, roles = tokenizer.json(), {role for role, _ in family.frame} - {"A", "B"}
     if roles and roles <= special.keys():
-        text = json.dumps(json.loads(text) | {"post_processor": _frame(saved, family, tokenizer)}, ensure_ascii=False)
+        frame = _frame(tokenizer, spec, family, one_segment=recipe.model.segments == 1)
+        text = json.dumps(json.loads(text) | {"post_processor": frame}, ensure_ascii=False)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": saved.recipe.model.context,
+        "model_max_length": recipe.model.context,
         "model_input_names": family.inputs,
         "padding_side": family.padding_side,
         "clean_up_tokenization_spaces": False,
@@ -124,16 +160,15 @@ def write(saved: Saved, family: Family, folder: Path) -> dict[str, int | None]:
     }
     if others := [token for token in special.values() if token not in tokens.values()]:
         settings["extra_special_tokens"] = others
-    (folder / JSON).write_text(text, encoding="utf-8")
-    (folder / SETTINGS).write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
+    (folder / (begins + JSON)).write_text(text, encoding="utf-8")
+    (folder / (begins + SETTINGS)).write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
     ids = {token: tokenizer.special[role] for role, token in special.items()}
-    return {f"{role}_token_id": ids[tokens[role]] if role in tokens else None for role in ("bos", "eos", "pad")}
+    return {f"{role}_token_id": ids[token] for role, token in tokens.items()}
 
 
-def _frame(saved: Saved, family: Family, tokenizer: Tokenizer) -> dict[str, Any]:
+def _frame(tokenizer: Tokenizer, spec: TokenizerSpec, family: Family, *, one_segment: bool) -> dict[str, Any]:
     """What a family puts around one text and around two."""
-    specials, one_segment = saved.recipe.tokenizer.specials, saved.recipe.model.segments == 1
-    pair = []
+    specials, pair = spec.specials, []
     for what, segment in family.frame:
         kind, name = ("Sequence", what) if what in ("A", "B") else ("SpecialToken", specials[what])
         pair.append({kind: {"id": name, "type_id": 0 if one_segment else segment}})

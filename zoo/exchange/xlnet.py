@@ -30,6 +30,7 @@ class XLNet(Family):
         "objective.name": ("permutation",),
         "model.norm": ("post",),
         "model.positions": ("relative",),
+        "model.embedding_scale": (False,),
         "model.embedding_norm": (False,),
         "model.attention_bias": (False,),
         "model.head_transform": (False,),
@@ -49,8 +50,8 @@ class XLNet(Family):
     def architecture(self, recipe: Recipe, absent: frozenset[str]) -> str:
         return "XLNetLMHeadModel"
 
-    def config(self, recipe: Recipe) -> dict[str, Any]:
-        return {**super().config(recipe), "attn_type": "bi", "mem_len": None}
+    def config(self, recipe: Recipe, ids: Mapping[str, int | None]) -> dict[str, Any]:
+        return {**super().config(recipe, ids), "attn_type": "bi", "mem_len": None}
 
     def model(self, config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """With `segments` 0 where all that is read of them is zero, as `tensors` writes them for such a recipe."""

@@ -34,5 +34,6 @@ def table(rows: list[tuple[str, ...]], numbers: Collection[int]) -> list[str]:
 
 def _row(name: str, recipe: Recipe) -> tuple[str, ...]:
     model = recipe.model
-    shape = f"{model.layers} x {model.width}"
+    layers = f"{model.encoder_layers}+{model.layers}" if model.encoder_layers else f"{model.layers}"
+    shape = f"{layers} x {model.width}"
     return name, recipe.objective["name"], shape, f"{model.context:,}", f"{params(recipe):,}"

@@ -268,9 +268,10 @@ class Loop:
             )
 
     def _introduce(self) -> None:
-        recipe, train = self.recipe, self.train
+        recipe, train, encoder = self.recipe, self.train, self.recipe.model.encoder_layers
+        layers = f"{encoder} + {recipe.model.layers}" if encoder else recipe.model.layers
         say(
-            f"{recipe.name}: {self.session.learner.count_params():,} parameters ({recipe.model.layers} layers x"
+            f"{recipe.name}: {self.session.learner.count_params():,} parameters ({layers} layers x"
             f" {recipe.model.width}), objective {recipe.objective['name']}, {train.precision};"
             f" {recipe.rows_per_update} rows x {recipe.row_tokens} tokens an update,"
             f" {self.session.feed.micro_rows} rows at once; in {self.folder}"

@@ -8,6 +8,7 @@ import numpy as np
 from zoo.batch import Stream
 from zoo.corpus.tokenizer import Tokenizer
 from zoo.corpus.tokenizer import load as load_tokenizer
+from zoo.corpus.trees import Parse
 from zoo.errors import UserError
 from zoo.objective import Vocab
 from zoo.saved import open_saved
@@ -15,6 +16,7 @@ from zoo.schema import Recipe
 from zoo.train.start import Learner, start_backend
 from zoo.use.fill import Filled, fill
 from zoo.use.generate import generate
+from zoo.use.parse import parse
 from zoo.use.score import score
 from zoo.use.translate import translate
 
@@ -94,6 +96,10 @@ class Loaded:
     def translate(self, texts: list[str], **settings: Any) -> list[str]:
         """Every text's translation by an encoder-decoder; settings as of zoo.use.translate.Search."""
         return translate(self, texts, **settings)
+
+    def parse(self, sentences: list[str], **settings: Any) -> list[Parse]:
+        """Every sentence's tree, by a model that was trained on trees; see zoo.use.parse."""
+        return parse(self, sentences, **settings)
 
     def fill(self, texts: list[str], best: int = 5) -> list[Filled]:
         """Every text with its blanks filled in, and the `best` guesses for each blank; see zoo.use.fill."""

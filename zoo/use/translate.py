@@ -16,7 +16,6 @@ from zoo.schema import Count, Section, checked
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
 
-LONGER = 50  # tokens that a text may have beyond its source (Vaswani et al. 2017, section 6.1)
 HYPOTHESES = 320  # written at once
 STEP = 16  # sources are padded to a multiple of it: graphs are made for each length
 IMPOSSIBLE = -1e9
@@ -27,6 +26,7 @@ class Search(Section):
 
     beam: Count = 4  # hypotheses that are kept; 1 takes the likeliest token every time
     length_penalty: Annotated[float, Field(ge=0)] = 0.6  # 0 prefers short texts, 1 the highest mean score of a token
+    longer: Count = 50  # tokens that a text may have beyond its source
 
 
 class Written(NamedTuple):
@@ -121,10 +121,10 @@ def _batch(model: "Loaded", sources: list[list[int]], search: Search, height: in
     for row, ids in enumerate(sources):
         token[row, : len(ids)], doc[row, : len(ids)] = ids, 1
     most = np.ones(height, np.int64)
-    most[: len(sources)] = [min(len(ids) + LONGER, model.recipe.model.context) for ids in sources]
-    slots = search.beam * min(longest + LONGER, model.recipe.model.context)
+    most[: len(sources)] = [min(len(ids) + search.longer, model.recipe.model.context) for ids in sources]
+    slots = search.beam * min(longest + search.longer, model.recipe.model.context)
     read, go_on = model.kept(
-        ("translate", height, longest, search.beam), lambda: _readers(model, height, slots, search.beam)
+        ("translate", height, longest, slots, search.beam), lambda: _readers(model, height, slots, search.beam)
     )
     special = model.tokenizer.special
     beam = Beam(height, search, special["eod"], special["bos"])
