@@ -31,6 +31,13 @@ class Cache:
         self.kept = self.shape[1:] if rows == 1 else self.shape
         self.blocks = [(empty(), empty()) for _ in range(model.layers)]
 
+    def take(self, smaller: "Cache") -> None:
+        """Goes on from a cache with fewer slots."""
+        for own, other in zip(self.blocks, smaller.blocks, strict=True):
+            for variable, less in zip(own, other, strict=True):
+                empty = (0, self.kept[-2] - smaller.kept[-2])
+                variable.assign(ops.pad(less.value, [*((0, 0) for _ in self.kept[:-2]), empty, (0, 0)]))
+
     def extended(self, block: int, new: Keys, first: Any) -> Keys:
         """Keeps what a block made of N more tokens, whose slots begin at `first`; returns all it has.
 

@@ -29,15 +29,15 @@ def decoded(recipe: Recipe, step: int, count: int) -> str:
     rows_per_update = recipe.rows_per_update
     if count > rows_per_update:
         raise UserError(f"--rows {count} is more than the {rows_per_update} rows of an update of {recipe.name}")
-    objective, batch, readable = _made(recipe, step - 1, count)
+    objective, batch, *readable = _made(recipe, step - 1, count)
     told = []
     for row in range(count):
         title = f"{recipe.name}, update {step}, row {row} of {rows_per_update} ({SPACE} is a space)"
-        told.append("\n".join([title, *as_text(objective, batch, row, readable)]))
+        told.append("\n".join([title, *as_text(objective, batch, row, *readable)]))
     return "\n\n".join(told)
 
 
-def _made(recipe: Recipe, update: int, count: int) -> tuple[Objective, Batch, Readable]:
+def _made(recipe: Recipe, update: int, count: int) -> tuple[Objective, Batch, Readable, Readable]:
     """What the training loop would make of these rows."""
     corpus = tokenized(recipe, open_texts(recipe.data.corpus, recipe.data), {}, home())
     tokenizer, seed = corpus.tokenizer, recipe.train.seed
@@ -52,11 +52,14 @@ def _made(recipe: Recipe, update: int, count: int) -> tuple[Objective, Batch, Re
         seed=seed,
     )
     rows = planned.rows(update, 0, count)
-    return objective, objective.make_batch(Noise(seed, update, 0, count), rows), tokenizer.tokens
+    batch = objective.make_batch(Noise(seed, update, 0, count), rows)
+    return objective, batch, tokenizer.tokens, (corpus.source_tokenizer or tokenizer).tokens
 
 
-def as_text(objective: Objective, batch: Batch, row: int, readable: Readable) -> Iterator[str]:
-    """The lines that tell one row of a batch; `readable` turns ids into words."""
+def as_text(
+    objective: Objective, batch: Batch, row: int, readable: Readable, source_readable: Readable | None = None
+) -> Iterator[str]:
+    """The lines that tell one row of a batch; `readable` turns ids into words, `source_readable` those of a source."""
     stream, tasks = _of_row(batch.stream, row), {name: _of_row(places, row) for name, places in batch.tasks.items()}
     marked = {
         int(at): target
@@ -66,7 +69,7 @@ def as_text(objective: Objective, batch: Batch, row: int, readable: Readable) ->
     }
     if batch.source is not None:
         yield "  encoder reads"
-        yield from _stream(_of_row(batch.source, row), {}, readable)
+        yield from _stream(_of_row(batch.source, row), {}, source_readable or readable)
     yield f"  reads{', and predicts what stands behind the arrows' if marked else ''}"
     if objective.blind:
         yield "  (a query stream predicts: it sees the tokens of lower rank than its place)"

@@ -47,7 +47,8 @@ def pretrain(
 
     Args:
         recipe: a recipe, its name, or a YAML file.
-        data: a path, folder, glob or hf:NAME, a DataFrame, or texts (one document each); None = the recipe's corpus.
+        data: a path, folder, glob or hf:NAME, a DataFrame, or texts (one document each); of parallel text also two
+            paths with a comma between them, or (source, target) tuples; None = the recipe's corpus.
         out: the run's folder; None = runs/<recipe>-<n>.
         updates: where the schedule ends, in optimizer updates; seed: of weights, rows, noise and dropout.
         resume: continue the run in `out` from its newest checkpoint; start where there is nothing to continue.
@@ -233,7 +234,7 @@ class Loop:
     def _finish(self) -> None:
         """What follows the last update: the mean of the last checkpoints, the test split, a look at what came of it."""
         session = self.session
-        if self.train.average_checkpoints is not None:
+        if self.train.average_checkpoints is not None and len(checkpoint.found(self.folder)) > 1:
             steps = checkpoint.average(self.folder, self.train.average_checkpoints)
             folder = checkpoint.averaged_of(self.folder)
             say(f"the mean of the checkpoints of updates {some([str(step) for step in steps])} is in {folder}")
@@ -255,7 +256,8 @@ class Loop:
         from zoo.use.show import sample
 
         session = self.session
-        model = Loaded(self.recipe, session.corpus.tokenizer, session.learner)
+        corpus = session.corpus
+        model = Loaded(self.recipe, corpus.tokenizer, session.learner, source_tokenizer=corpus.source_tokenizer)
         text = sample(model, session.held_out.plan.rows(0, 0, 1))
         write_whole(self.folder / run.SAMPLE, printable(text) + "\n")
 

@@ -16,8 +16,8 @@ from zoo.schema import Count, Section, checked
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
 
-HYPOTHESES = 320  # written at once
-STEP = 16  # sources are padded to a multiple of it: graphs are made for each length
+HYPOTHESES, CACHE_BYTES = 320, 1 << 28  # written at once, if they fit
+STEP = 16  # sources are padded to a multiple of it, and caches grow by so many tokens: graphs are made for each length
 IMPOSSIBLE = -1e9
 
 
@@ -58,7 +58,11 @@ def write(model: "Loaded", sources: list[list[int]], search: Search) -> list[Wri
     """The same for token ids; a source ends with its end."""
     found: list[Written | None] = [None] * len(sources)
     order = sorted(range(len(sources)), key=lambda n: len(sources[n]))
-    height = max(1, HYPOTHESES // search.beam)
+    shape = model.recipe.model
+    # Of one source's hypotheses: keys and values, in float32, of as many tokens as there may be.
+    slots = search.beam * min(max(map(len, sources), default=0) + search.longer, shape.context)
+    fitting = CACHE_BYTES // (8 * shape.layers * shape.width * slots)
+    height = max(1, min(HYPOTHESES // search.beam, fitting, 1 << (len(sources) - 1).bit_length()))
     with progress("translating", len(sources), " texts") as advance:
         for first in range(0, len(order), height):
             chosen = order[first : first + height]
@@ -122,28 +126,46 @@ def _batch(model: "Loaded", sources: list[list[int]], search: Search, height: in
         token[row, : len(ids)], doc[row, : len(ids)] = ids, 1
     most = np.ones(height, np.int64)
     most[: len(sources)] = [min(len(ids) + search.longer, model.recipe.model.context) for ids in sources]
-    slots = search.beam * min(longest + search.longer, model.recipe.model.context)
-    read, go_on = model.kept(
-        ("translate", height, longest, slots, search.beam), lambda: _readers(model, height, slots, search.beam)
-    )
-    special = model.tokenizer.special
+    width, special = search.beam, model.tokenizer.special
     beam = Beam(height, search, special["eod"], special["bos"])
-    encoded = read(token, doc)
-    see = np.zeros((height, search.beam, slots), bool)  # which slots hold the tokens of a hypothesis
+    encoded = model.kept("encode", lambda: _encoder(model))(token, doc)
+    cache: Any = None
+    go_on: Any = None
+    see, own = np.zeros((height, width, 0), bool), np.arange(width)  # see: which slots hold a hypothesis's tokens
     for step in range(int(most.max())):
+        if step * width == see.shape[2]:  # the cache is full, or there is none yet
+            slots = width * (step + STEP)
+            larger, go_on = model.kept(("go on", height, slots), lambda n=slots: _reader(model, height, n, width))
+            if cache is not None:
+                larger.take(cache)
+            cache, see = larger, np.pad(see, [(0, 0), (0, 0), (0, width * STEP)])
         see = np.take_along_axis(see, beam.parent[:, :, None], axis=1)
-        own = np.arange(search.beam)
-        see[:, own, step * search.beam + own] = True
+        see[:, own, step * width + own] = True
         last = np.stack([beam.last, np.full_like(beam.last, step)])
-        score, index = go_on(last, beam.total, see, np.int32(step * search.beam), step + 1 >= most, doc, encoded)
+        score, index = go_on(last, beam.total, see, np.int32(step * width), step + 1 >= most, doc, encoded)
         beam.go_on(np.asarray(score), np.asarray(index), model.recipe.tokenizer.size)
         if beam.done:
             break
     return beam.best()[: len(sources)]
 
 
-def _readers(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, Any]:
-    """Two functions: what every block finds in the sources, and the best continuations of all hypotheses.
+def _encoder(model: "Loaded") -> Any:
+    """A function of sources [B, N] and their documents: what every block of the decoder finds in them."""
+    from keras import ops
+
+    from zoo.kernels.compiled import compiled
+
+    def read(token_BN: Any, doc_BN: Any) -> Any:
+        none = ops.zeros_like(token_BN)
+        position = ops.broadcast_to(ops.arange(token_BN.shape[1]), token_BN.shape)
+        encoded = model.network.encode(Stream(token_BN, doc_BN, position, none, none))
+        return [block.source_keys(encoded)[:2] for block in model.network.blocks]
+
+    return compiled(read)
+
+
+def _reader(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, Any]:
+    """A cache of so many slots, and a function: the best continuations of all hypotheses.
 
     The W hypotheses of a source are W tokens of one row. The cache holds the tokens of all of them, and who sees which
     slot says which are whose; so nothing is copied when a hypothesis is given up for another.
@@ -164,12 +186,6 @@ def _readers(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, A
     only_end = np.full(vocab, IMPOSSIBLE, np.float32)
     only_end[special["eod"]] = 0.0
 
-    def read(token_BN: Any, doc_BN: Any) -> Any:
-        none = ops.zeros_like(token_BN)
-        position = ops.broadcast_to(ops.arange(token_BN.shape[1]), token_BN.shape)
-        encoded = network.encode(Stream(token_BN, doc_BN, position, none, none))
-        return [block.source_keys(encoded)[:2] for block in network.blocks]
-
     def go_on(last_2BW: Any, total_BW: Any, see_BWC: Any, first: Any, ends_B: Any, doc_BN: Any, encoded: Any) -> Any:
         from zoo.network.attention import Keys
 
@@ -184,4 +200,4 @@ def _readers(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, A
         flat = ops.reshape(total_BW[:, :, None] + log_BWV, (rows, width * vocab))
         return ops.top_k(flat, min(2 * width, width * vocab))
 
-    return compiled(read), compiled(go_on)
+    return cache, compiled(go_on)
