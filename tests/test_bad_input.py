@@ -306,6 +306,7 @@ def test_a_signal_while_the_corpus_is_read(desk: Path, number: int) -> None:
     assert {path.name for path in desk.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_signal_does_not_wait_for_an_evaluation(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is made up for on resume, so that the run is the same as one that was left alone."""
     whole = zoo.pretrain("small.yaml", "text.txt", "whole")

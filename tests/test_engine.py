@@ -41,7 +41,7 @@ def test_training_does_not_depend_on_the_split(name):
             assert np.abs(value - split[key]).max() <= 1e-3 * summed_rates, key
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [FAMILIES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[1:])])
 def test_one_micro_batch_takes_the_short_way_to_the_same_weights(name):
     from zoo.train.step import to_device
 

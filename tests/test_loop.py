@@ -222,6 +222,7 @@ def test_too_few_minutes_names_settings_that_would_do(text, tmp_path):
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
+@pytest.mark.slow
 def test_minutes_are_fitted_and_stored(text, tmp_path):
     recipe = small("gpt2-small").with_changes(train={"warmup_updates": 1000})
     run = zoo.pretrain(recipe, text, tmp_path / "run", minutes=2, stop_at=2)

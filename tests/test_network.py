@@ -490,6 +490,7 @@ def test_activations(activation: Any) -> None:
     assert np.allclose(np.asarray(block.activate(tf.constant(x), activation)), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_example() -> None:
     file = Path(__file__).parents[1] / "examples" / "own_model.py"
     spec = importlib.util.spec_from_file_location("own_model", file)

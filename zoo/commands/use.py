@@ -113,7 +113,9 @@ def parse(
     ] = None,
     beam: Annotated[int, typer.Option(metavar="N", parser=number(1), help="Hypotheses kept; 1 is greedy.")] = 21,
 ) -> None:
-    """Every sentence's constituents in brackets, and labelled bracket F1 where the right trees are given.
+    """The constituents of every sentence, in brackets.
+
+    Where the right trees are given, labelled bracket F1 is told as EVALB counts it.
 
     \b
     Examples:

@@ -26,6 +26,5 @@ def write_slots(variable: keras.Variable, new: Any, first: Any) -> None:
         end=tf.stack(end),
         strides=tf.ones(len(begin), tf.int32),
         value=new,
-        begin_mask=whole,
-        end_mask=whole,
+        **dict.fromkeys(("begin_mask", "end_mask"), whole),
     )
