@@ -13,7 +13,7 @@ from zoo.errors import UserError
 from zoo.registry import recipe
 from zoo.schema import Recipe
 from zoo.use.loaded import Loaded
-from zoo.use.translate import Search, Written, write
+from zoo.use.translate import STEP, Search, Written, write
 
 SPECIAL = {"pad": 0, "eod": 1, "bos": 2}
 
@@ -120,6 +120,15 @@ def test_search_with_the_cache_finds_what_search_without_it_does(model: Loaded, 
 def test_scores_are_those_of_the_whole_text(model: Loaded) -> None:
     asked = sources(6, 10)
     for source, written in zip(asked, write(model, asked, Search(beam=4)), strict=True):
+        assert written.score == pytest.approx(score(model, source, written.ids, 0.6), abs=1e-4)
+
+
+def test_caches_grow_with_the_text() -> None:
+    """Texts longer than a cache begins with (zoo/use/translate.py, STEP)."""
+    model, asked = loaded(31, context=40), sources(5, 10)
+    found = write(model, asked, Search(beam=3))
+    assert max(len(written.ids) for written in found) > STEP
+    for source, written in zip(asked, found, strict=True):
         assert written.score == pytest.approx(score(model, source, written.ids, 0.6), abs=1e-4)
 
 

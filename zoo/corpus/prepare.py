@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,7 @@ def prepare(
     Raises:
         UserError: the source cannot be read or split, the tokenizer does not fit, or the home cannot be written.
     """
-    with writing(home):
-        (home / "tokenizers").mkdir(parents=True, exist_ok=True)
-        (home / "tokens").mkdir(exist_ok=True)
+    with _room(home):
         tokenizer = _tokenizer(source, spec, home)
         store, key = _store(source, tokenizer, home)
         if valid_source:
@@ -116,9 +115,7 @@ def prepare_parallel(
 
     source_spec: of the sources' own vocabulary; None = one tokenizer learns from both sides.
     """
-    with writing(home):
-        (home / "tokenizers").mkdir(parents=True, exist_ok=True)
-        (home / "tokens").mkdir(exist_ok=True)
+    with _room(home):
         tokenizer = _tokenizer(train.both if source_spec is None else train.target, spec, home)
         source_tokenizer = None if source_spec is None else _tokenizer(train.source, source_spec, home)
 
@@ -143,6 +140,15 @@ def prepare_parallel(
     say(f"{train.both.name}: pairs: {told}{left_out}")
     _tell_tokenizer(corpus, spec)
     return corpus
+
+
+@contextmanager
+def _room(home: Path) -> Iterator[None]:
+    """The folders that are written below the home."""
+    with writing(home):
+        for name in ("tokenizers", "tokens"):
+            (home / name).mkdir(parents=True, exist_ok=True)
+        yield
 
 
 def _pairs(tokens: Tokens) -> int:
