@@ -33,3 +33,20 @@ def zoo_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "zoo_home"
     monkeypatch.setenv("ZOO_HOME", str(home))
     return home
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Hub that has one data set, in a folder here."""
+    import datasets
+    import huggingface_hub
+
+    real = datasets.load_dataset_builder
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, timeout: None)
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset_builder",
+        lambda name, config: real(str(tmp_path / name), config, cache_dir=str(tmp_path / "cache")),
+    )
+    (tmp_path / "some" / "set").mkdir(parents=True)
+    return tmp_path / "some" / "set"

@@ -151,23 +151,6 @@ def test_a_data_frame_and_tuples():
     assert read([list(pair) for pair in RAGGED]) == PAIRS
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A Hub that has one data set, in a folder here."""
-    import datasets
-    import huggingface_hub
-
-    real = datasets.load_dataset_builder
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, timeout: None)
-    monkeypatch.setattr(
-        datasets,
-        "load_dataset_builder",
-        lambda name, config: real(str(tmp_path / name), config, cache_dir=str(tmp_path / "cache")),
-    )
-    (tmp_path / "some" / "set").mkdir(parents=True)
-    return tmp_path / "some" / "set"
-
-
 def test_a_data_set_of_the_hub_with_two_columns(hub):
     write_table(hub / "train.jsonl", RAGGED)
     opened = open_parallel("hf:some/set", Data(**EN_DE))

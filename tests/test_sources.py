@@ -391,23 +391,6 @@ def test_a_name_no_data_set_can_have():
     assert "hf:a b: Repo id must" in refused("hf:a b")
 
 
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A Hub that has one data set, in a folder here."""
-    import datasets
-    import huggingface_hub
-
-    real = datasets.load_dataset_builder
-    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda self, name, timeout: None)
-    monkeypatch.setattr(
-        datasets,
-        "load_dataset_builder",
-        lambda name, config: real(str(tmp_path / name), config, cache_dir=str(tmp_path / "cache")),
-    )
-    (tmp_path / "some" / "set").mkdir(parents=True)
-    return tmp_path / "some" / "set"
-
-
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_a_data_set_of_the_hub_is_streamed(hub, suffix):
     frame = pandas.DataFrame({"n": [1, 2, 3, 4], "text": ["one", None, " ", "two\r\nthree"]})
