@@ -218,13 +218,18 @@ def test_a_run_ends_with_the_mean_of_its_last_checkpoints(tmp_path: Any) -> None
     assert run.sample.count("written:") >= 1
 
 
-def test_a_finished_run_is_left_alone_and_a_checkpoint_of_it_can_be_loaded(tmp_path: Any) -> None:
+def test_a_finished_run_is_left_alone_and_a_checkpoint_of_it_can_be_loaded(tmp_path: Any, capsys: Any) -> None:
     run = zoo.pretrain(small(), TEXTS, tmp_path / "run")
     again = zoo.pretrain(small(), TEXTS, tmp_path / "run", resume=True)
     assert again.history == run.history
     step, averaged = (zoo.load(tmp_path / "run" / "checkpoints" / name) for name in ("step-00000008", "averaged"))
     token, source = np.full((1, 5), 7), np.full((1, 4), 9)
     assert not np.array_equal(step.logits(token, source=source), averaged.logits(token, source=source))
+    with (tmp_path / "run" / "checkpoints" / "averaged" / "model.safetensors").open("r+b") as file:
+        file.truncate(100)
+    whole = zoo.load(tmp_path / "run")
+    assert "averaged is damaged" in capsys.readouterr().err
+    np.testing.assert_array_equal(whole.logits(token, source=source), step.logits(token, source=source))
 
 
 def test_accuracy_is_the_share_of_tokens_that_were_guessed(tmp_path: Any) -> None:

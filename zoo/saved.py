@@ -10,13 +10,15 @@ import numpy as np
 
 from zoo import accounting, disk
 from zoo.errors import UserError
+from zoo.progress import say
 from zoo.schema import Recipe
 from zoo.tensors import TensorFile, check_shapes
 from zoo.train import checkpoint, run
 
 FACTS = "facts.json"  # of a registered model: how it came about
 CONFIG = "config.json"  # what a Hugging Face folder has
-UNREAD = (checkpoint.SLOTS,)  # of a checkpoint, by whoever uses it or begins with it
+NEEDED = (checkpoint.WEIGHTS, checkpoint.STATE)  # of a checkpoint, by whoever uses it or begins with it
+UNREAD = (checkpoint.SLOTS,)  # and what they leave alone
 
 
 class Saved(NamedTuple):
@@ -70,7 +72,7 @@ def _in_folder(folder: Path) -> Saved:
     if (folder / run.RECIPE).is_file() and weights.is_file():
         return _registered(folder)
     if weights.is_file():
-        if (wrong := disk.damage(folder, (checkpoint.WEIGHTS, checkpoint.STATE), UNREAD)) is not None:
+        if (wrong := disk.damage(folder, NEEDED, UNREAD)) is not None:
             raise UserError(f"the checkpoint {folder} is damaged ({wrong})")
         return _of_run(folder.absolute().parent.parent, folder)
     if not folder.is_dir():
@@ -79,7 +81,12 @@ def _in_folder(folder: Path) -> Saved:
     if newest is None:
         raise UserError(f"{str(folder)!r} holds no whole checkpoint (checkpoints/step-*/{disk.MANIFEST})")
     averaged = checkpoint.averaged_of(folder)
-    return _in_folder(averaged) if averaged.is_dir() else _of_run(folder, newest)
+    if averaged.is_dir():
+        if (wrong := disk.damage(averaged, NEEDED)) is None:
+            newest = averaged
+        else:
+            say(f"the checkpoint {averaged} is damaged ({wrong})")
+    return _of_run(folder, newest)
 
 
 def _registered(folder: Path) -> Saved:
