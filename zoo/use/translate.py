@@ -76,11 +76,13 @@ class Beam:
     """The hypotheses of B sources, W each, and those that have ended.
 
     As in fairseq's search: of the 2W best continuations those that end and are among the first W are finished, the
-    first W of the others go on; a source is done when it has W finished ones. With W = 1 that is greedy search.
+    first W of the others go on; a source is done when it has W finished ones, or when none that goes on can come to
+    score higher than one of these, however long it grows. With W = 1 that is greedy search.
     """
 
-    def __init__(self, rows: int, search: Search, end: int, begin: int):
-        self.search, self.end = search, end
+    def __init__(self, search: Search, most: np.ndarray, end: int, begin: int):
+        """most [B]: how many tokens a text may have, with its end."""
+        self.search, self.most, self.end, rows = search, most, end, len(most)
         self.total = np.full((rows, search.beam), IMPOSSIBLE, np.float32)  # log-likelihoods
         self.total[:, 0] = 0.0  # at first there is one hypothesis, the empty one
         self.last = np.full((rows, search.beam), begin, np.int32)  # their newest tokens
@@ -90,16 +92,21 @@ class Beam:
 
     @property
     def done(self) -> bool:
-        """Whether every source has what was looked for, or nothing that could go on."""
+        """Whether every source has what was looked for."""
         enough = np.array([len(found) >= self.search.beam for found in self.finished])
-        return bool(np.all(enough | (self.total.max(axis=1) < IMPOSSIBLE / 2)))
+        best = np.array([max((written.score for written in found), default=-np.inf) for found in self.finished])
+        alive = self.total.max(axis=1)  # a log-likelihood only falls, and is divided by the penalty of the longest text
+        return bool(np.all(enough | (alive < IMPOSSIBLE / 2) | (alive / self.penalty(self.most) <= best)))
 
-    def go_on(self, score: np.ndarray, index: np.ndarray, vocab: int) -> None:
-        """The best continuations [B, 2W], best first: their log-likelihoods, and hypothesis x V + token."""
-        parent, token = np.divmod(index, vocab)
+    def penalty(self, length: Any) -> Any:
+        """What the log-likelihood of a text of so many tokens is divided by (Wu et al. 2016, equation 14)."""
+        return ((5 + length) / 6) ** self.search.length_penalty
+
+    def go_on(self, score: np.ndarray, parent: np.ndarray, token: np.ndarray) -> None:
+        """The best continuations [B, 2W], best first: their log-likelihoods, which hypotheses, by which tokens."""
         ends = token == self.end
         width = self.search.beam
-        penalty = ((5 + self.ids.shape[2] + 1) / 6) ** self.search.length_penalty  # Wu et al. 2016, equation 14
+        penalty = self.penalty(self.ids.shape[2] + 1)
         for row, at in np.argwhere(ends[:, :width] & (score[:, :width] > IMPOSSIBLE / 2)):
             if len(self.finished[row]) < width:
                 ids = self.ids[row, parent[row, at]].tolist()
@@ -127,7 +134,7 @@ def _batch(model: "Loaded", sources: list[list[int]], search: Search, height: in
     most = np.ones(height, np.int64)
     most[: len(sources)] = [min(len(ids) + search.longer, model.recipe.model.context) for ids in sources]
     width, special = search.beam, model.tokenizer.special
-    beam = Beam(height, search, special["eod"], special["bos"])
+    beam = Beam(search, most, special["eod"], special["bos"])
     encoded = model.kept("encode", lambda: _encoder(model))(token, doc)
     cache: Any = None
     go_on: Any = None
@@ -135,15 +142,17 @@ def _batch(model: "Loaded", sources: list[list[int]], search: Search, height: in
     for step in range(int(most.max())):
         if step * width == see.shape[2]:  # the cache is full, or there is none yet
             slots = width * (step + STEP)
-            larger, go_on = model.kept(("go on", height, slots), lambda n=slots: _reader(model, height, n, width))
+            larger, go_on = model.kept(
+                ("go on", height, width, slots), lambda n=slots: _reader(model, height, n, width)
+            )
             if cache is not None:
                 larger.take(cache)
             cache, see = larger, np.pad(see, [(0, 0), (0, 0), (0, width * STEP)])
         see = np.take_along_axis(see, beam.parent[:, :, None], axis=1)
         see[:, own, step * width + own] = True
         last = np.stack([beam.last, np.full_like(beam.last, step)])
-        score, index = go_on(last, beam.total, see, np.int32(step * width), step + 1 >= most, doc, encoded)
-        beam.go_on(np.asarray(score), np.asarray(index), model.recipe.tokenizer.size)
+        found = go_on(last, beam.total, see, np.int32(step * width), step + 1 >= most, doc, encoded)
+        beam.go_on(*map(np.asarray, found))
         if beam.done:
             break
     return beam.best()[: len(sources)]
@@ -164,6 +173,13 @@ def _encoder(model: "Loaded") -> Any:
     return compiled(read)
 
 
+def _log_sum_exp(scores_BWV: Any) -> Any:
+    """[B, W, 1]"""
+    from keras import ops
+
+    return ops.logsumexp(scores_BWV, axis=-1, keepdims=True)
+
+
 def _reader(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, Any]:
     """A cache of so many slots, and a function: the best continuations of all hypotheses.
 
@@ -173,6 +189,7 @@ def _reader(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, An
     from keras import ops
 
     from zoo.kernels.compiled import compiled
+    from zoo.kernels.island import island
     from zoo.network.cache import Cache
     from zoo.network.layers import float32
 
@@ -185,6 +202,7 @@ def _reader(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, An
     nothing[[special[role] for role in never if role in special]] = IMPOSSIBLE
     only_end = np.full(vocab, IMPOSSIBLE, np.float32)
     only_end[special["eod"]] = 0.0
+    most = min(2 * width, vocab)  # continuations of one hypothesis that can be among the best of all
 
     def go_on(last_2BW: Any, total_BW: Any, see_BWC: Any, first: Any, ends_B: Any, doc_BN: Any, encoded: Any) -> Any:
         from zoo.network.attention import Keys
@@ -196,8 +214,14 @@ def _reader(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, An
         hidden = network.extend(stream, see_BWC, cache, first, keys, see_source)
         scores_BWV = float32(network.logits(hidden))
         allowed: Any = ops.where(ends_B[:, None], only_end[None], nothing[None])
-        log_BWV = scores_BWV - ops.logsumexp(scores_BWV, axis=-1, keepdims=True) + allowed[:, None]
-        flat = ops.reshape(total_BW[:, :, None] + log_BWV, (rows, width * vocab))
-        return ops.top_k(flat, min(2 * width, width * vocab))
+        # The best of each hypothesis first: then there is little left to add to, and to choose from.
+        continued: Any = ops.top_k(scores_BWV + allowed[:, None], most)
+        best_BWK, token_BWK = continued
+        norm_BW1 = island(_log_sum_exp)(scores_BWV)
+        total_BWK: Any = total_BW[:, :, None] + (best_BWK - norm_BW1)
+        chosen: Any = ops.top_k(ops.reshape(total_BWK, (rows, width * most)), min(2 * width, width * most))
+        best_BK, at_BK = chosen
+        token_BK = ops.take_along_axis(ops.reshape(token_BWK, (rows, width * most)), at_BK, axis=1)
+        return best_BK, at_BK // most, token_BK
 
     return cache, compiled(go_on)
