@@ -51,7 +51,12 @@ def zoo(folder: Path, file: Path, shared: Path) -> dict[str, float]:
         ends = [model.source_tokenizer.encode(text).tolist() for text in texts]
         sides = (corpus.train.source, corpus.train)
         pairs = [[side.token[a:b].tolist() for a, b in pairwise(side.documents)] for side in sides if side]
-        given = {"pairs": pairs, "texts": ends, "special": model.tokenizer.special, "smoothing": 0.1}
+        given = {
+            "pairs": pairs,
+            "texts": ends,
+            "special": model.tokenizer.special,
+            "smoothing": recipe.objective["label_smoothing"],
+        }
         given |= {"places": recipe.train.tokens_per_update, "width": recipe.row_tokens}
         (shared / "given.json").write_text(json.dumps(given))
     recipe = recipe.with_changes(train={"precision": "bfloat16"})

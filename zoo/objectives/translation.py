@@ -63,14 +63,11 @@ class Translation(Objective):
         rank = np.broadcast_to(np.arange(token.shape[1], dtype=np.int32), token.shape)
         stream = Stream(token, rows.doc, rows.position, rows.segment, rank)
         places = Places(None, rows.token, (rows.doc > 0).astype(np.float32))
-        return Batch(stream, source_stream(rows.source), {"translation": places})
+        read = rows.source  # by the encoder: every token sees all of its document, and what is written sees it too
+        source = Stream(read.token, read.doc, read.position, read.segment, np.zeros(read.token.shape, np.int32))
+        return Batch(stream, source, {"translation": places})
 
     def score(self, reader: "Reader", batch: Batch) -> dict[str, Array]:
         places = batch.tasks["translation"]
         hidden = self.hidden(reader, batch)
         return {"translation": reader.token_loss(hidden, places, self.settings.label_smoothing)}
-
-
-def source_stream(rows: Rows) -> Stream:
-    """What an encoder reads: every token sees its whole document, and everything that is written sees it."""
-    return Stream(rows.token, rows.doc, rows.position, rows.segment, np.zeros(rows.token.shape, np.int32))

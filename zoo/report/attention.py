@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zoo.batch import Rows, Stream
+from zoo.batch import Stream
 from zoo.errors import UserError
-from zoo.objectives.translation import source_stream
 from zoo.use.frame import Frame
 
 if TYPE_CHECKING:
@@ -73,10 +72,7 @@ def _pair(
     ids = [*ids, model.source_tokenizer.special["eod"]]
     if len(ids) > context:
         raise UserError(f"the text has {len(ids)} tokens with its end; {name} reads at most {context}")
-    token = np.array([ids], np.int32)
-    nothing = np.zeros_like(token)
-    position = np.arange(len(ids), dtype=np.int32)[None]
-    source = source_stream(Rows(token, nothing + 1, position, nothing, nothing > 0, nothing > 0))
+    source = model.source_stream(np.array([ids]))
     written = model.tokenizer.encode(model.translate([text])[0] if target is None else target)
     stream = model.stream(np.array([[model.tokenizer.special["bos"], *written]]))
     keys, queries = model.source_tokenizer.tokens(ids), model.tokenizer.tokens(stream.token[0])

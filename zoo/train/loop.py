@@ -82,7 +82,7 @@ def pretrain(
         starting = None if found or origin is None else open_saved(origin)
         kept = {name: folder / file for name, file in run.TOKENIZERS.items()} if resumes else {}
         if starting is not None and not resumes:
-            if "tokenizer" not in starting.tokenizers:
+            if starting.tokenizer is None:
                 raise UserError(f"--init-from {starting.where} has no tokenizer.json, and a new run reads text with it")
             recipe = recipe.with_changes(tokenizer={"specials": starting.recipe.tokenizer.specials})
             kept = starting.tokenizers

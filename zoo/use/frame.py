@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 STEP = 16  # rows are padded to a multiple of it: a graph is made for each length
 
 
+def rounded_up(size: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-size // step) * step
+
+
 class Frame:
     """What stands around a text: [CLS] and [SEP] where rows are pairs, else the end of a document.
 
@@ -42,7 +47,7 @@ class Frame:
     def rows(self, texts: list[np.ndarray], height: int) -> Rows:
         """[height, T] with a text in each of the first rows, padded at its end; the others are empty."""
         framed = [np.concatenate([self.before, ids, self.after]).astype(np.int32) for ids in texts]
-        width = min(-(-max(map(len, framed)) // STEP) * STEP, self.longest)
+        width = min(rounded_up(max(map(len, framed)), STEP), self.longest)
         token, doc = np.zeros((2, height, width), np.int32)
         for row, present, ids in zip(token, doc, framed, strict=False):
             row[: len(ids)], present[: len(ids)] = ids, 1

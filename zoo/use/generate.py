@@ -12,6 +12,7 @@ from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.progress import progress
 from zoo.schema import Count, Section, checked
+from zoo.use.frame import rounded_up
 from zoo.visibility import visible
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def choose(score_V: np.ndarray, sampling: Sampling, draws: np.random.Generator) 
 def window(length: int, context: int) -> int:
     """Where reading begins in a text of that length: it moves on by half a context when the context is full."""
     half = max(context // 2, 1)
-    return max(0, -(-(length - context) // half)) * half
+    return max(0, rounded_up(length - context, half))
 
 
 def padded(texts: list[list[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,8 +125,8 @@ def _cached_scores(model: "Loaded", texts: list[list[int]], tokens: int) -> Any:
     """The same, where only what was appended since is read. A slot whose doc is 0 is padding, or empty."""
     context = model.recipe.model.context
     longest = max(map(len, texts))
-    most = _up(longest, STEP) + tokens if longest + tokens <= context else context + STEP
-    slots = _up(most, 2 * STEP)
+    most = rounded_up(longest, STEP) + tokens if longest + tokens <= context else context + STEP
+    slots = rounded_up(most, 2 * STEP)
     begin, go_on = model.kept(("generate", len(texts), slots), lambda: _readers(model, len(texts), slots))
     slot = np.broadcast_to(np.arange(slots, dtype=np.int32), (len(texts), slots))
     doc, filled, starts = np.zeros_like(slot), 0, []
@@ -142,7 +143,7 @@ def _cached_scores(model: "Loaded", texts: list[list[int]], tokens: int) -> Any:
         if now != starts:  # at first, and where a text outgrew its context
             starts = now
             seen = [ids[start:] for ids, start in zip(texts, starts, strict=True)]
-            width = _up(max(map(len, seen)), STEP)
+            width = rounded_up(max(map(len, seen)), STEP)
             token, real = padded(seen, width)
             doc, filled = np.pad(real, [(0, 0), (0, slots - width)]), 0
             yield np.asarray(begin(*new(token)))
@@ -151,11 +152,6 @@ def _cached_scores(model: "Loaded", texts: list[list[int]], tokens: int) -> Any:
             doc[:, filled] = 1
             yield np.asarray(go_on(*new(np.array([ids[-1:] for ids in texts], np.int32)), np.int32(filled)))
             filled += 1
-
-
-def _up(size: int, step: int) -> int:
-    """The next multiple of a step."""
-    return -(-size // step) * step
 
 
 def _readers(model: "Loaded", rows: int, slots: int) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from zoo.batch import Batch
 from zoo.noise import Noise
 from zoo.progress import progress
-from zoo.use.frame import STEP, Frame
+from zoo.use.frame import STEP, Frame, rounded_up
 
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
@@ -45,7 +45,7 @@ def score_ids(model: "Loaded", ids: list[np.ndarray]) -> np.ndarray:
     read = model.kept("score", lambda: _reader(model))
     with progress("scoring", len(asked), " rows") as advance:
         while asked:
-            length = -(-(len(ids[asked[-1][0]]) + len(frame.before) + len(frame.after)) // STEP) * STEP
+            length = rounded_up(len(ids[asked[-1][0]]) + len(frame.before) + len(frame.after), STEP)
             predicted = length if causal else 1
             height = max(1, min(TOKENS // length, LOGITS // (predicted * model.recipe.tokenizer.size)))
             now, asked = asked[-height:], asked[:-height]

@@ -12,6 +12,7 @@ from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.progress import progress
 from zoo.schema import Count, Section, checked
+from zoo.use.frame import rounded_up
 
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
@@ -125,7 +126,7 @@ class Beam:
 
 def _batch(model: "Loaded", sources: list[list[int]], search: Search, height: int) -> list[Written]:
     """Texts for sources of similar lengths; rows of padding fill up to `height`, so that graphs are used again."""
-    longest = -(-max(map(len, sources)) // STEP) * STEP
+    longest = rounded_up(max(map(len, sources)), STEP)
     token = np.zeros((height, longest), np.int32)
     doc = np.zeros_like(token)
     doc[:, 0] = 1  # a row of padding has one token, which nobody asks for
@@ -190,6 +191,7 @@ def _reader(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, An
 
     from zoo.kernels.compiled import compiled
     from zoo.kernels.island import island
+    from zoo.network.attention import Keys
     from zoo.network.cache import Cache
     from zoo.network.layers import float32
 
@@ -205,8 +207,6 @@ def _reader(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, An
     most = min(2 * width, vocab)  # continuations of one hypothesis that can be among the best of all
 
     def go_on(last_2BW: Any, total_BW: Any, see_BWC: Any, first: Any, ends_B: Any, doc_BN: Any, encoded: Any) -> Any:
-        from zoo.network.attention import Keys
-
         none: Any = ops.zeros_like(last_2BW[0])
         stream = Stream(last_2BW[0], none + 1, last_2BW[1], none, none)
         see_source = ops.broadcast_to((doc_BN > 0)[:, None], (rows, width, doc_BN.shape[1]))
