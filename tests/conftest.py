@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from zoo.train.start import use_backend
+
 settings.register_profile("zoo", deadline=None)  # the first example of many a test compiles a graph
 settings.load_profile("zoo")
 
@@ -19,12 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("ZOO_HOME", "KERAS_HOME", "HF_HOME", "MPLCONFIGDIR"):
         os.environ[name] = f"{room}/{name.lower()}"
     os.environ.pop("ZOO_RECIPES", None)
-    os.environ |= {
-        "KERAS_BACKEND": "tensorflow",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "HF_HUB_OFFLINE": "1",
-        "MPLBACKEND": "Agg",
-    }
+    os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "Agg"}
+    use_backend()  # many a test imports Keras itself
 
 
 @pytest.fixture
