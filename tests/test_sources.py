@@ -76,7 +76,7 @@ def test_every_kind_of_file_plain_and_packed(tmp_path):
     frame.to_parquet(tmp_path / "a.parquet")
     for path in list(tmp_path.iterdir()):
         raw = path.read_bytes()
-        (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(raw[:100]) + gzip.compress(raw[100:]))
+        (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(raw[:100], mtime=0) + gzip.compress(raw[100:]))
         packed = [zstandard.ZstdCompressor().compress(part) for part in (raw[:100], raw[100:])]
         (tmp_path / f"{path.name}.ZST").write_bytes(b"".join(packed))
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -297,12 +297,12 @@ DIGITS = str(2**9999).encode()  # text that packs badly
         ("a.txt", "Text, text.".encode("utf-16-le"), ["NUL at byte 1;", "UTF-16"]),
         ("a.txt", b"good\0text", ["NUL at byte 4;", "binary"]),
         ("a.txt", bytes(range(1, 256)), ["byte 127 ", "binary"]),
-        ("a.txt", gzip.compress(b"text"), ["gzip: name it .gz"]),
+        ("a.txt", gzip.compress(b"text", mtime=0), ["gzip: name it .gz"]),
         ("a.txt", zstandard.compress(b"text" * 9), ["Zstandard: name it .zst"]),
         ("a.txt", "ends in €".encode()[:-1], ["ends at byte 10 ", "2 bytes"]),
-        ("a.txt.gz", gzip.compress(DIGITS)[:-300], ["cut off"]),
+        ("a.txt.gz", gzip.compress(DIGITS, mtime=0)[:-300], ["cut off"]),
         ("a.txt.gz", b"plain text", ["no", "sound .gz file"]),
-        ("a.txt.gz", gzip.compress(b"text")[:-8] + b"12345678", ["sound .gz file"]),
+        ("a.txt.gz", gzip.compress(b"text", mtime=0)[:-8] + b"12345678", ["sound .gz file"]),
         ("a.txt.zst", zstandard.compress(DIGITS)[:-300], ["cut off"]),
         ("a.txt.zst", b"plain text", ["sound .zst file"]),
         ("a.jsonl", b'{"text": "one"}\n{"text": two}\n', ["a.jsonl:2", "no JSON", "column 10"]),
@@ -316,7 +316,7 @@ DIGITS = str(2**9999).encode()  # text that packs badly
         ("a.csv", b"id,text\n1,one, two\n", ["a.csv:2", "3 fields", "header has 2"]),
         ("a.csv", b'id,text\n1,"one\n2,two\n', ["no sound CSV"]),
         ("a.parquet", b"PAR1 is not enough", ["no sound Parquet"]),
-        ("a.parquet.gz", gzip.compress(b"text"), ["no sound Parquet"]),
+        ("a.parquet.gz", gzip.compress(b"text", mtime=0), ["no sound Parquet"]),
         ("a.pdf", b"%PDF", ["unknown suffix '.pdf'", ".jsonl", ".zst"]),
         ("a", b"text", ["unknown suffix ''", ".txt"]),
     ],
