@@ -481,12 +481,12 @@ def test_a_model_of_blocks_can_be_saved(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(model(given)), np.asarray(loaded(given)))
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu"])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "silu"])
 def test_activations(activation: Any) -> None:
     x = np.linspace(-4, 4, 41, dtype=np.float32)
     tanh = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     erf = np.array([0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x])
-    expected = {"gelu": erf, "gelu_tanh": tanh, "relu": np.maximum(x, 0)}[activation]
+    expected = {"gelu": erf, "gelu_tanh": tanh, "relu": np.maximum(x, 0), "silu": x / (1 + np.exp(-x))}[activation]
     assert np.allclose(np.asarray(block.activate(tf.constant(x), activation)), expected, atol=1e-6)
 
 

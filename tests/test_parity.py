@@ -224,6 +224,7 @@ RECIPES: dict[str, Any] = {
         {"model": {"activation": "gelu_tanh", "encoder_layers": 1}},
         "MarianMTModel",
     ),
+    "marian with silu": ("transformer-base", {"model": {"activation": "silu"}}, "MarianMTModel"),
     "marian of odd width": ("transformer-base", {"model": {"width": 15, "heads": 3}}, "MarianMTModel"),
     "marian with two vocabularies": (
         "transformer-base",

@@ -10,8 +10,9 @@ from zoo.errors import UserError
 from zoo.network.shapes import Shapes
 from zoo.schema import Recipe, checked, merged
 
-ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu"}
-THEIR_ACTIVATION = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
+THEIR_ACTIVATION = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu", "silu": "silu"}
+ACTIVATIONS = {theirs: ours for ours, theirs in THEIR_ACTIVATION.items()}
+ACTIVATIONS |= {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
 UNLESS = {"tie_word_embeddings": True, "is_decoder": False, "is_encoder_decoder": False, "add_cross_attention": False}
 UNLESS |= {"pruned_heads": {}, "quantization_config": {}, "auto_map": {}}
 LARGEST = 1 << 24  # rows or columns that a config.json may speak of

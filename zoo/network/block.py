@@ -13,12 +13,13 @@ from zoo.kernels.random import RowNoise, drop
 from zoo.network.attention import Attention, Keys
 from zoo.network.layers import Linear, Norm, Part, float32
 
-Activation = Literal["gelu", "gelu_tanh", "relu"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
 
 def activate(x: Any, activation: Activation) -> Any:
-    """GELU with the error function, GELU by its tanh formula (what GPT-2 and BERT used), or ReLU."""
-    return {"gelu": island(_gelu), "gelu_tanh": island(_gelu_tanh), "relu": ops.relu}[activation](x)
+    """GELU with the error function or by its tanh formula (what GPT-2 and BERT used), ReLU, or SiLU (most Marians)."""
+    known = {"gelu": island(_gelu), "gelu_tanh": island(_gelu_tanh), "relu": ops.relu, "silu": island(_silu)}
+    return known[activation](x)
 
 
 def _gelu(x: Any) -> Any:
@@ -27,6 +28,10 @@ def _gelu(x: Any) -> Any:
 
 def _gelu_tanh(x: Any) -> Any:
     return ops.cast(ops.gelu(float32(x), approximate=True), x.dtype)
+
+
+def _silu(x: Any) -> Any:
+    return ops.cast(ops.silu(float32(x)), x.dtype)
 
 
 @keras.saving.register_keras_serializable("zoo")
