@@ -14,6 +14,7 @@ from zoo.kernels.cross_entropy import cross_entropy, reference_cross_entropy
 from zoo.kernels.island import island
 from zoo.kernels.matmul import matmul_transposed
 from zoo.kernels.random import RowNoise, drop, philox, reference_words, words
+from zoo.kernels.top import BLOCK, reference_top_k, top_k
 
 noise = np.random.Generator(np.random.Philox(2))
 
@@ -198,3 +199,15 @@ def test_the_references_hold_on_every_backend(monkeypatch: pytest.MonkeyPatch) -
     assert island(math.sqrt) is math.sqrt
     for one, other in zip(fast, plain, strict=True):
         assert np.allclose(np.asarray(one), np.asarray(other), rtol=1e-6)
+
+
+# --- the largest of many
+
+
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 3), size=st.integers(1, 9 * BLOCK), k=st.integers(1, 12))
+def test_the_largest_are_found_by_blocks_as_by_one_search(seed: int, rows: int, size: int, k: int) -> None:
+    """Of equal numbers, of which there are many here, the first come first."""
+    x = np.random.default_rng(seed).integers(-20, 20, (rows, size)).astype(np.float32)
+    found, wanted = top_k(ops.convert_to_tensor(x), min(k, size)), reference_top_k(x, min(k, size))
+    for one, other in zip(found, wanted, strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax
 from shrunk import shrunk
 
 from zoo.corpus.tokenizer import Tokenizer
 from zoo.errors import UserError
 from zoo.registry import recipe
 from zoo.schema import Recipe
+from zoo.use.beam import Search, Written
 from zoo.use.loaded import Loaded
-from zoo.use.translate import STEP, Search, Written, write
+from zoo.use.translate import write
 
 SPECIAL = {"pad": 0, "eod": 1, "bos": 2}
 
@@ -53,8 +53,8 @@ def model() -> Loaded:
 def log_likelihoods(model: Loaded, source: list[int], ids: list[int]) -> np.ndarray:
     """[tokens + 1, V]: of every next token after each beginning of `ids`, read without any cache."""
     logits = model.logits(np.array([[SPECIAL["bos"], *ids]]), source=np.array([source]))[0].astype(np.float64)
-    found = log_softmax(logits, axis=-1)  # over all that the model knows; and these are never written
-    found[:, [SPECIAL["pad"], SPECIAL["bos"]]] = -np.inf
+    found = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)  # over all that the model knows
+    found[:, [SPECIAL["pad"], SPECIAL["bos"]]] = -np.inf  # these are never written
     return found
 
 
@@ -123,14 +123,15 @@ def test_scores_are_those_of_the_whole_text(model: Loaded) -> None:
         assert written.score == pytest.approx(score(model, source, written.ids, 0.6), abs=1e-4)
 
 
-def test_caches_grow_with_the_text() -> None:
-    """Texts longer than a cache begins with (zoo/use/translate.py, STEP)."""
+def test_caches_grow_with_the_text(monkeypatch: Any) -> None:
+    """Texts longer than a row has slots at first."""
+    monkeypatch.setattr("zoo.use.translate.SLOTS", 16)
     model, asked = loaded(31, context=40), sources(5, 10)
-    for beam in (1, 2):  # two caches of as many slots
-        found = write(model, asked, Search(beam=beam))
-        assert max(len(written.ids) for written in found) > STEP
-        for source, written in zip(asked, found, strict=True):
-            assert written.score == pytest.approx(score(model, source, written.ids, 0.6), abs=1e-4)
+    found = write(model, asked, Search(beam=2))
+    assert max(len(written.ids) for written in found) > 16
+    longest = max(range(5), key=lambda n: len(found[n].ids))
+    wanted = score(model, asked[longest], found[longest].ids, 0.6)
+    assert found[longest].score == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_beam_as_wide_as_the_tree_finds_the_best_there_is() -> None:
@@ -138,7 +139,7 @@ def test_a_beam_as_wide_as_the_tree_finds_the_best_there_is() -> None:
     model = loaded(6, context=4)
     texts = [list(ids) for length in range(4) for ids in itertools.product((3, 4, 5), repeat=length)]
     asked = [[4, 4, 3, 1], [5, 1]]
-    for source, written in zip(asked, write(model, asked, Search(beam=150)), strict=True):
+    for source, written in zip(asked, write(model, asked, Search(beam=40)), strict=True):
         best = max(texts, key=lambda ids: score(model, source, ids, 0.6))
         assert written.ids == best
         assert written.score == pytest.approx(score(model, source, best, 0.6), abs=1e-4)
@@ -148,6 +149,26 @@ def test_a_source_is_translated_alone_as_among_others(model: Loaded) -> None:
     asked = sources(7, 10)
     together = write(model, asked, Search(beam=2))
     assert [write(model, [source], Search(beam=2))[0].ids for source in asked] == [written.ids for written in together]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_row_that_is_done_takes_the_next_source(model: Loaded, monkeypatch: Any, rows: int) -> None:
+    """More sources than rows, and more tokens in all than a row has slots, so that these are written again."""
+    asked, search = sources(25, 10), Search(beam=2)
+    together = write(model, asked, search)
+    monkeypatch.setattr("zoo.use.translate.HYPOTHESES", rows * search.beam)
+    monkeypatch.setattr("zoo.use.translate.SLOTS", 12)
+    one_by_one = write(model, asked, search)
+    assert [written.ids for written in one_by_one] == [written.ids for written in together]
+    assert sum(len(written.ids) + 1 for written in together) > rows * 12
+
+
+def test_sources_are_padded_to_few_lengths(model: Loaded, monkeypatch: Any) -> None:
+    """Here to 2, 8 and, as no source is longer, 12 tokens."""
+    asked = [[7, 1], [*range(3, 10), 1], [*range(3, 14), 1], [9, 8, 1], [1]]
+    together = write(model, asked, Search(beam=1))
+    monkeypatch.setattr("zoo.use.translate.SOURCE", 2)
+    assert [written.ids for written in write(model, asked, Search(beam=1))] == [written.ids for written in together]
 
 
 def test_texts_in_texts_out(model: Loaded) -> None:

@@ -44,7 +44,7 @@ class Model(Section):
     inner: Count | None = None  # width of the feed-forward layer; None = 4 x width
     norm: Literal["pre", "post"] = "pre"  # pre-norm stacks end in one more norm
     norm_epsilon: Positive = 1e-5
-    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu_tanh"
+    activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = "gelu_tanh"
     positions: Literal["learned", "sinusoidal", "relative"] = "learned"
     segments: Annotated[int, Field(ge=0)] = 0  # embeddings of segments; with relative positions, same/other scores
     embedding_scale: bool = False  # token embeddings times sqrt(width)
@@ -65,6 +65,8 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "Model":
+        if self.encoder_layers and self.positions == "relative":
+            raise ValueError("positions relative are for a model without an encoder; allowed: learned, sinusoidal")
         if self.width % self.heads:
             divisors = [n for n in range(1, self.width + 1) if self.width % n == 0]
             close = min(divisors, key=lambda n: (abs(n - self.heads), n))

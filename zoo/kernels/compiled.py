@@ -6,11 +6,12 @@ from typing import Any
 import keras
 
 
-def compiled(function: Callable[..., Any], *, fused: bool = False) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], *, fused: bool = False, any_shape: bool = False) -> Callable[..., Any]:
     """The same function, traced once for all arguments of equal shapes; numpy arrays come in as tensors.
 
     fused: XLA compiles the whole. That takes seconds and pays for many calls on few tokens each, where the many small
-    operations take longer than the matmuls; large matmuls are slower than TensorFlow's own.
+    operations take longer than the matmuls; large matmuls are slower than TensorFlow's own in bfloat16. any_shape: one
+    trace for all arguments of as many axes, whose sizes are then known only at the call.
     """
     if keras.backend.backend() != "tensorflow":
         return function
@@ -20,11 +21,15 @@ def compiled(function: Callable[..., Any], *, fused: bool = False) -> Callable[.
 
     def call(*arguments: Any) -> Any:
         tensors = tf.nest.map_structure(lambda x: None if x is None else tf.convert_to_tensor(x), arguments)
-        shapes = tuple(None if x is None else tuple(x.shape) for x in tf.nest.flatten(tensors))
+        given = tf.nest.map_structure(lambda x: None if x is None else spec(x), tensors)
+        shapes = tuple(tf.nest.flatten(given))
         if shapes not in graphs:
             # The concrete graph: a call of a tf.function looks first, in milliseconds, which of its traces fits.
             graph = tf.function(lambda *given: function(*given), autograph=False, jit_compile=fused)
-            graphs[shapes] = graph.get_concrete_function(*tensors)
+            graphs[shapes] = graph.get_concrete_function(*given)
         return graphs[shapes](*tensors)
+
+    def spec(x: Any) -> Any:
+        return tf.TensorSpec([None] * len(x.shape) if any_shape else x.shape, x.dtype)
 
     return call

@@ -8,7 +8,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.kernels.slots import write_slots
 from zoo.network.attention import Keys
 from zoo.schema import Model
 
@@ -19,13 +18,10 @@ class Cache:
     Only a stack in which nobody sees what comes later can be cached: what a block made of a token then never changes.
     """
 
-    def __init__(self, model: Model, rows: int, slots: int, dtype: str, *, fused: bool):
-        """fused: it is read and written in a graph that XLA compiles (zoo/kernels/compiled.py)."""
-
+    def __init__(self, model: Model, rows: int, slots: int, dtype: str):
         def empty() -> keras.Variable:
             return keras.Variable(ops.zeros(self.kept, dtype), trainable=False, dtype=dtype, autocast=False)
 
-        self.fused = fused
         self.shape = (rows, model.heads, slots, model.head_width)
         # As XLA's matmul takes them, without an axis of size one: else it copies everything twice for each token.
         self.kept = self.shape[1:] if rows == 1 else self.shape
@@ -38,20 +34,27 @@ class Cache:
                 empty = (0, self.kept[-2] - smaller.kept[-2])
                 variable.assign(ops.pad(less.value, [*((0, 0) for _ in self.kept[:-2]), empty, (0, 0)]))
 
-    def extended(self, block: int, new: Keys, first: Any) -> Keys:
-        """Keeps what a block made of N more tokens, whose slots begin at `first`; returns all it has.
+    def extended(self, block: int, new: Keys, slots: Any) -> Keys:
+        """Keeps what a block made of N more tokens; returns all it has.
 
-        first: None empties the cache before.
+        slots: [B, N] int, one for each token; or where they begin, an int; or None, which empties the cache before. In
+        place in a graph that XLA compiles (zoo/kernels/compiled.py).
         """
-        *before, slots, width = self.kept
+        *before, size, width = self.kept
         for variable, new_BHNd in zip(self.blocks[block], (new.k, new.v), strict=True):
             new_Nd: Any = ops.reshape(new_BHNd, (*before, -1, width))
-            if first is None:
-                empty = (0, slots - new_Nd.shape[-2])
+            if slots is None:
+                empty = (0, size - new_Nd.shape[-2])
                 variable.assign(ops.pad(new_Nd, [*((0, 0) for _ in before), empty, (0, 0)]))
-            elif self.fused:
-                variable.assign(ops.slice_update(variable.value, (*(0 for _ in before), first, 0), new_Nd))
+            elif len(slots.shape) == 0:
+                variable.assign(ops.slice_update(variable.value, (*(0 for _ in before), slots, 0), new_Nd))
             else:
-                write_slots(variable, new_Nd, first)
+                value = ops.reshape(variable.value, self.shape)
+                slot_C1: Any = ops.reshape(ops.arange(size), (-1, 1))
+                here_BNC1 = ops.equal(slot_C1, slots[:, :, None, None])
+                tokens = (ops.split(x, slots.shape[1], axis) for x, axis in ((here_BNC1, 1), (new_BHNd, 2)))
+                for here_B1C1, new_BH1d in zip(*tokens, strict=True):  # XLA makes one pass of them
+                    value = ops.where(here_B1C1, new_BH1d, value)
+                variable.assign(ops.reshape(value, self.kept))
         k, v = (ops.reshape(variable.value, self.shape) for variable in self.blocks[block])
         return Keys(k, v, new.r)

@@ -147,23 +147,23 @@ class Network(Part):
         stream: Stream,
         see_BNC: Any,
         cache: Cache,
-        first: Any = None,
+        slots: Any = None,
         source: list[Keys] | None = None,
         see_source_BNS: Any = None,
     ) -> Any:
         """Hidden states of N tokens that come after those in the cache, [B, N, D] float32; then it holds them too.
 
-        see [B, N, C]: which slots they may attend to; first: their first slot, None for an empty cache; source: what
-        each block's `source_keys` made of the encoded source, and which of its tokens are seen.
+        see [B, N, C]: which slots they may attend to; slots: their own, as in Cache.extended; source:
+        what each block's `source_keys` made of the encoded source, and which of its tokens are seen.
         """
         x_BND = self.embed(stream)
         table_RD, at_BN = None, None
         if self.model.positions == "relative":
             table_RD = sinusoid(distances(see_BNC.shape[2], see_BNC.shape[2]), self.model.width)
             slot_N: Any = ops.arange(stream.token.shape[1])
-            at_BN = ops.broadcast_to(slot_N if first is None else first + slot_N, sizes(stream.token))
+            at_BN = ops.broadcast_to(slot_N if slots is None else slots + slot_N, sizes(stream.token))
         for index, block in enumerate(self.blocks):
-            keys = cache.extended(index, block.keys(x_BND, table_RD), first)
+            keys = cache.extended(index, block.keys(x_BND, table_RD), slots)
             found = None if source is None else source[index]
             x_BND = block(x_BND, see_BNC, keys, source=found, see_source_BQS=see_source_BNS, at_BP=at_BN)
         return self._finish(x_BND, None)

@@ -160,7 +160,7 @@ def _readers(model: "Loaded", rows: int, slots: int) -> tuple[Any, Any]:
     from zoo.network.cache import Cache
 
     network = model.network
-    cache = Cache(model.recipe.model, rows, slots, network.compute_dtype, fused=True)
+    cache = Cache(model.recipe.model, rows, slots, network.compute_dtype)
 
     def read(fields_5BN: Any, see_BNS: Any, first: Any = None) -> Any:
         stream = Stream(*(fields_5BN[i] for i in range(len(Stream._fields))))

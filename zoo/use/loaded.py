@@ -94,7 +94,7 @@ class Loaded:
         return generate(self, prompts, tokens, **settings)
 
     def translate(self, texts: list[str], **settings: Any) -> list[str]:
-        """Every text's translation by an encoder-decoder; settings as of zoo.use.translate.Search."""
+        """Every text's translation by an encoder-decoder; settings as of zoo.use.beam.Search."""
         return translate(self, texts, **settings)
 
     def parse(self, sentences: list[str], **settings: Any) -> list[Parse]:

@@ -14,7 +14,7 @@ SEARCH = {"beam": 21, "length_penalty": 0.3, "longer": 300}  # as published
 def parse(model: "Loaded", sentences: list[str], **settings: Any) -> list[Parse]:
     """Every sentence's tree, and whether what the model wrote had to be repaired to be one.
 
-    sentences: words with spaces between them, none empty. settings: those of zoo.use.translate.Search.
+    sentences: words with spaces between them, none empty. settings: those of zoo.use.beam.Search.
 
     Raises UserError for a model that was not trained on trees, a sentence longer than its context, or an impossible
     setting.

@@ -1,44 +1,38 @@
-"""Texts written from their sources by an encoder-decoder: beam search.
+"""Texts written from their sources by an encoder-decoder.
 
-Shapes: B sources, W hypotheses of each (the beam's width), N source tokens, C slots of the cache, V vocabulary.
+A row is a source with the hypotheses of its translation. All rows are written together, one token of each hypothesis in
+a step; a row that is done takes the next source, so that none waits for the longest.
+
+Shapes: B rows, W hypotheses of each (the beam's width), R new sources, N or n source tokens, C slots of the cache, V
+vocabulary.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from collections import deque
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
 from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.progress import progress
-from zoo.schema import Count, Section, checked
+from zoo.schema import checked
+from zoo.use.beam import IMPOSSIBLE, Beam, Search, Written
 from zoo.use.frame import rounded_up
 
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
 
-HYPOTHESES, CACHE_BYTES = 320, 1 << 28  # written at once, if they fit
-STEP = 16  # sources are padded to a multiple of it, and caches grow by so many tokens: graphs are made for each length
-IMPOSSIBLE = -1e9
-
-
-class Search(Section):
-    """How a translation is looked for; the defaults are the paper's (section 6.1)."""
-
-    beam: Count = 4  # hypotheses that are kept; 1 takes the likeliest token every time
-    length_penalty: Annotated[float, Field(ge=0)] = 0.6  # 0 prefers short texts, 1 the highest mean score of a token
-    longer: Count = 50  # tokens that a text may have beyond its source
-
-
-class Written(NamedTuple):
-    """What was found for one source."""
-
-    ids: list[int]  # without the end
-    score: float  # log-likelihood, the end counted, over the length penalty
+HYPOTHESES, CACHE_BYTES = 640, 1 << 28  # written at once, if they fit
+SOURCE = 64  # what sources are padded to, or four times it, and so on: a graph is made for each length
+LENGTHS = 16  # sources that are read together are padded to a multiple of it
+SLOTS = 96  # of a row at first; they grow by doubling, and a graph is made for each size
+REFILL = 8  # rows take new sources when this part of them (1/8) is free: the encoder reads several at once
 
 
 def translate(model: "Loaded", texts: list[str], **settings: Any) -> list[str]:
-    """Every text's translation; an empty one stays empty. settings: those of Search.
+    """Every text's translation; an empty one stays empty. settings: those of zoo.use.beam.Search.
 
     Raises UserError for a model without an encoder, a text longer than its context, or an impossible setting.
     """
@@ -57,146 +51,152 @@ def translate(model: "Loaded", texts: list[str], **settings: Any) -> list[str]:
 
 def write(model: "Loaded", sources: list[list[int]], search: Search) -> list[Written]:
     """The same for token ids; a source ends with its end."""
-    found: list[Written | None] = [None] * len(sources)
-    order = sorted(range(len(sources)), key=lambda n: len(sources[n]))
-    shape = model.recipe.model
-    # Of one source's hypotheses: keys and values, in float32, of as many tokens as there may be.
-    slots = search.beam * min(max(map(len, sources), default=0) + search.longer, shape.context)
-    fitting = CACHE_BYTES // (8 * shape.layers * shape.width * slots)
-    height = max(1, min(HYPOTHESES // search.beam, fitting, 1 << (len(sources) - 1).bit_length()))
+    found: dict[int, Written] = {}
+    order = sorted(range(len(sources)), key=lambda n: -len(sources[n]))  # at the end, the rows wait for short texts
     with progress("translating", len(sources), " texts") as advance:
-        for first in range(0, len(order), height):
-            chosen = order[first : first + height]
-            for n, written in zip(chosen, _batch(model, [sources[n] for n in chosen], search, height), strict=True):
-                found[n] = written
-            advance(len(chosen))
-    return [written for written in found if written is not None]
+        for width, alike in groupby(order, lambda n: _padded(len(sources[n]), model.recipe.model.context)):
+            numbers = list(alike)
+            for at, written in _written(model, [sources[n] for n in numbers], width, search):
+                found[numbers[at]] = written
+                advance(1)
+    return [found[n] for n in range(len(sources))]
 
 
-class Beam:
-    """The hypotheses of B sources, W each, and those that have ended.
-
-    As in fairseq's search: of the 2W best continuations those that end and are among the first W are finished, the
-    first W of the others go on; a source is done when it has W finished ones, or when none that goes on can come to
-    score higher than one of these, however long it grows. With W = 1 that is greedy search.
-    """
-
-    def __init__(self, search: Search, most: np.ndarray, end: int, begin: int):
-        """most [B]: how many tokens a text may have, with its end."""
-        self.search, self.most, self.end, rows = search, most, end, len(most)
-        self.total = np.full((rows, search.beam), IMPOSSIBLE, np.float32)  # log-likelihoods
-        self.total[:, 0] = 0.0  # at first there is one hypothesis, the empty one
-        self.last = np.full((rows, search.beam), begin, np.int32)  # their newest tokens
-        self.parent = np.zeros((rows, search.beam), np.int64)  # which one of the step before each goes on from
-        self.ids = np.zeros((rows, search.beam, 0), np.int32)
-        self.finished: list[list[Written]] = [[] for _ in range(rows)]
-
-    @property
-    def done(self) -> bool:
-        """Whether every source has what was looked for."""
-        enough = np.array([len(found) >= self.search.beam for found in self.finished])
-        best = np.array([max((written.score for written in found), default=-np.inf) for found in self.finished])
-        alive = self.total.max(axis=1)  # a log-likelihood only falls, and is divided by the penalty of the longest text
-        return bool(np.all(enough | (alive < IMPOSSIBLE / 2) | (alive / self.penalty(self.most) <= best)))
-
-    def penalty(self, length: Any) -> Any:
-        """What the log-likelihood of a text of so many tokens is divided by (Wu et al. 2016, equation 14)."""
-        return ((5 + length) / 6) ** self.search.length_penalty
-
-    def go_on(self, score: np.ndarray, parent: np.ndarray, token: np.ndarray) -> None:
-        """The best continuations [B, 2W], best first: their log-likelihoods, which hypotheses, by which tokens."""
-        ends = token == self.end
-        width = self.search.beam
-        penalty = self.penalty(self.ids.shape[2] + 1)
-        for row, at in np.argwhere(ends[:, :width] & (score[:, :width] > IMPOSSIBLE / 2)):
-            if len(self.finished[row]) < width:
-                ids = self.ids[row, parent[row, at]].tolist()
-                self.finished[row].append(Written(ids, float(score[row, at] / penalty)))
-        alive = np.argsort(ends, axis=1, kind="stable")[:, :width]  # the first W that do not end
-        self.parent = np.take_along_axis(parent, alive, axis=1)
-        self.last = np.take_along_axis(token, alive, axis=1).astype(np.int32)
-        self.total = np.where(np.take_along_axis(ends, alive, axis=1), IMPOSSIBLE, np.take_along_axis(score, alive, 1))
-        kept = np.take_along_axis(self.ids, self.parent[:, :, None], axis=1)
-        self.ids = np.concatenate([kept, self.last[:, :, None]], axis=2)
-
-    def best(self) -> list[Written]:
-        """The finished hypothesis of the highest score, for every source."""
-        return [max(found, key=lambda written: written.score) for found in self.finished]
+def _padded(length: int, context: int) -> int:
+    width = SOURCE
+    while width < length:
+        width *= 4
+    return min(width, context)
 
 
-def _batch(model: "Loaded", sources: list[list[int]], search: Search, height: int) -> list[Written]:
-    """Texts for sources of similar lengths; rows of padding fill up to `height`, so that graphs are used again."""
-    longest = rounded_up(max(map(len, sources)), STEP)
-    token = np.zeros((height, longest), np.int32)
-    doc = np.zeros_like(token)
-    doc[:, 0] = 1  # a row of padding has one token, which nobody asks for
-    for row, ids in enumerate(sources):
-        token[row, : len(ids)], doc[row, : len(ids)] = ids, 1
-    most = np.ones(height, np.int64)
-    most[: len(sources)] = [min(len(ids) + search.longer, model.recipe.model.context) for ids in sources]
-    width, special = search.beam, model.tokenizer.special
-    beam = Beam(search, most, special["eod"], special["bos"])
-    encoded = model.kept("encode", lambda: _encoder(model))(token, doc)
-    cache: Any = None
-    go_on: Any = None
-    see, own = np.zeros((height, width, 0), bool), np.arange(width)  # see: which slots hold a hypothesis's tokens
-    for step in range(int(most.max())):
-        if step * width == see.shape[2]:  # the cache is full, or there is none yet
-            slots = width * (step + STEP)
-            larger, go_on = model.kept(
-                ("go on", height, width, slots), lambda n=slots: _reader(model, height, n, width)
-            )
-            if cache is not None:
-                larger.take(cache)
-            cache, see = larger, np.pad(see, [(0, 0), (0, 0), (0, width * STEP)])
-        see = np.take_along_axis(see, beam.parent[:, :, None], axis=1)
-        see[:, own, step * width + own] = True
-        last = np.stack([beam.last, np.full_like(beam.last, step)])
-        found = go_on(last, beam.total, see, np.int32(step * width), step + 1 >= most, doc, encoded)
-        beam.go_on(*map(np.asarray, found))
-        if beam.done:
-            break
-    return beam.best()[: len(sources)]
+def _written(model: "Loaded", sources: list[list[int]], width: int, search: Search) -> Iterator[tuple[int, Written]]:
+    """The number and the text of every source, in the order in which they are done; width: what they are padded to."""
+    shape, special = model.recipe.model, model.tokenizer.special
+    most = [min(len(ids) + search.longer, shape.context) for ids in sources]
+    # Keys and values of one source's hypotheses, in float32; these share most of their tokens.
+    fitting = CACHE_BYTES // (8 * shape.layers * shape.width * (max(most) + search.beam))
+    rows = max(1, min(HYPOTHESES // search.beam, fitting, 1 << (len(sources) - 1).bit_length()))
+    beam = Beam(search, rows, max(most), special["eod"], special["bos"])
+    read = model.kept(("sources", rows, search.beam, width), lambda: Sources(model, rows, search.beam, width))
+    slots = Slots(read)
+    waiting, number = deque(range(len(sources))), np.zeros(rows, np.int64)  # of the source in each row
+    while waiting or beam.most.any():
+        free = np.flatnonzero(beam.most == 0)[: len(waiting)]
+        if len(free) and len(free) >= min(len(waiting), max(1, rows // REFILL)):
+            number[free] = [waiting.popleft() for _ in free]
+            read.fill(free, [sources[n] for n in number[free]])
+            for row in free:
+                beam.start(row, most[number[row]])
+        beam.go_on(*slots.step(beam))
+        for row, written in beam.taken():
+            yield int(number[row]), written
+
+
+class Sources:
+    """What the decoder attends to: of every row's source, keys and values for each block."""
+
+    def __init__(self, model: "Loaded", rows: int, beam: int, width: int):
+        """width: what sources are padded to."""
+        import keras
+        from keras import ops
+
+        network, config = model.network, model.recipe.model
+        shape = (rows, config.heads, width, config.head_width)
+
+        def empty() -> keras.Variable:
+            return keras.Variable(ops.zeros(shape), trainable=False, dtype=network.compute_dtype, autocast=False)
+
+        self.model, self.beam = model, beam
+        self.doc = np.zeros((rows, width), np.int32)
+        self.blocks = [(empty(), empty()) for _ in network.blocks]
+        self.read = model.kept("encoder", lambda: _encoder(model))
+        self.readers: dict[int, Any] = {}  # caches, and the functions that read with them, by their size
+
+    def fill(self, rows: np.ndarray, sources: list[list[int]]) -> None:
+        """Gives these rows new sources."""
+        from zoo.kernels.rows import write_rows
+
+        height, width = self.doc.shape
+        # Few different shapes, for each of which the library of matmuls makes code of its own: the last source is read
+        # several times.
+        again = rounded_up(len(rows), max(1, height // REFILL)) - len(rows)
+        rows, sources = np.pad(rows, (0, again), mode="edge"), sources + again * sources[-1:]
+        token = np.zeros((len(rows), min(rounded_up(max(map(len, sources)), LENGTHS), width)), np.int32)
+        doc = np.zeros_like(token)
+        for at, ids in enumerate(sources):
+            token[at, : len(ids)], doc[at, : len(ids)] = ids, 1
+        self.doc[rows] = np.pad(doc, [(0, 0), (0, width - token.shape[1])])
+        for variables, found in zip(self.blocks, self.read(token, doc, np.int32(width)), strict=True):
+            for variable, new_RHNd in zip(variables, found, strict=True):
+                write_rows(variable, rows, new_RHNd)
 
 
 def _encoder(model: "Loaded") -> Any:
-    """A function of sources [B, N] and their documents: what every block of the decoder finds in them."""
+    """A function of sources [R, n], their documents and N: for each block that looks them up, keys and values."""
     from keras import ops
 
     from zoo.kernels.compiled import compiled
+    from zoo.network.layers import sizes
 
-    def read(token_BN: Any, doc_BN: Any) -> Any:
-        none = ops.zeros_like(token_BN)
-        position = ops.broadcast_to(ops.arange(token_BN.shape[1]), token_BN.shape)
-        encoded = model.network.encode(Stream(token_BN, doc_BN, position, none, none))
-        return [block.source_keys(encoded)[:2] for block in model.network.blocks]
+    def read(token_Rn: Any, doc_Rn: Any, width: Any) -> Any:
+        none, length = ops.zeros_like(token_Rn), sizes(token_Rn)[1]
+        place_n: Any = ops.arange(length)
+        encoded = model.network.encode(Stream(token_Rn, doc_Rn, none + place_n, none, none))
+        empty = [(0, 0), (0, 0), (0, width - length), (0, 0)]
+        return [[ops.pad(x, empty) for x in block.source_keys(encoded)[:2]] for block in model.network.blocks]
 
-    return compiled(read)
-
-
-def _log_sum_exp(scores_BWV: Any) -> Any:
-    """[B, W, 1]"""
-    from keras import ops
-
-    return ops.logsumexp(scores_BWV, axis=-1, keepdims=True)
+    return compiled(read, any_shape=True)
 
 
-def _reader(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, Any]:
-    """A cache of so many slots, and a function: the best continuations of all hypotheses.
+class Slots:
+    """Where in the cache a hypothesis's tokens are.
 
-    The W hypotheses of a source are W tokens of one row. The cache holds the tokens of all of them, and who sees which
-    slot says which are whose; so nothing is copied when a hypothesis is given up for another.
+    The W hypotheses of a source are W tokens of one row in each step. A row's slots hold the tokens of all of them, and
+    who sees which slot says which are whose. So nothing is copied when a hypothesis is given up for another, and a slot
+    that nobody sees any more is written again: a row needs few more slots than its longest hypothesis has tokens.
     """
+
+    def __init__(self, sources: Sources):
+        self.sources = sources
+        self.see = np.zeros((len(sources.doc), sources.beam, 0), bool)  # which slots hold a hypothesis's own tokens
+        self.cache: Any = None
+        self.read: Any = None
+
+    def step(self, beam: Beam) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One more token of each hypothesis is read: the best continuations of all, as `beam.go_on` takes them."""
+        self.see = np.take_along_axis(self.see, beam.parent[:, :, None], axis=1) & (beam.step > 0)[:, None, None]
+        while np.any((used := self.see.any(axis=1)).sum(axis=1) + self.sources.beam > self.see.shape[2]):
+            self._grow()
+        free = np.argsort(used, axis=1, kind="stable")[:, : self.sources.beam].astype(np.int32)
+        np.put_along_axis(self.see, free[:, :, None], True, axis=2)
+        last = np.stack([beam.last, np.broadcast_to(beam.step[:, None], beam.last.shape)]).astype(np.int32)
+        found = self.read(last, beam.total, self.see, free, beam.step + 1 >= beam.most, self.sources.doc)
+        score, parent, token = map(np.asarray, found)
+        return score, parent, token
+
+    def _grow(self) -> None:
+        slots = self.see.shape[2]
+        larger = 2 * max(slots, SLOTS // 2, self.sources.beam)
+        if larger not in self.sources.readers:
+            self.sources.readers[larger] = _reader(self.sources, larger)
+        cache, self.read = self.sources.readers[larger]
+        if self.cache is not None:
+            cache.take(self.cache)
+        self.cache, self.see = cache, np.pad(self.see, [(0, 0), (0, 0), (0, larger - slots)])
+
+
+def _reader(sources: Sources, slots: int) -> tuple[Any, Any]:
+    """A cache of so many slots, and a function: the best continuations of all hypotheses."""
     from keras import ops
 
     from zoo.kernels.compiled import compiled
-    from zoo.kernels.island import island
+    from zoo.kernels.top import top_k
     from zoo.network.attention import Keys
     from zoo.network.cache import Cache
-    from zoo.network.layers import float32
 
-    network = model.network
-    cache = Cache(model.recipe.model, rows, slots, network.compute_dtype, fused=False)
+    model, network = sources.model, sources.model.network
+    rows, width = len(sources.doc), sources.beam
+    cache = Cache(model.recipe.model, rows, slots, network.compute_dtype)
     vocab, used = model.recipe.tokenizer.size, model.learner.objective.vocab.used
     special, never = model.tokenizer.special, model.learner.objective.never_target
     nothing = np.zeros(vocab, np.float32)
@@ -204,24 +204,17 @@ def _reader(model: "Loaded", rows: int, slots: int, width: int) -> tuple[Any, An
     nothing[[special[role] for role in never if role in special]] = IMPOSSIBLE
     only_end = np.full(vocab, IMPOSSIBLE, np.float32)
     only_end[special["eod"]] = 0.0
-    most = min(2 * width, vocab)  # continuations of one hypothesis that can be among the best of all
 
-    def go_on(last_2BW: Any, total_BW: Any, see_BWC: Any, first: Any, ends_B: Any, doc_BN: Any, encoded: Any) -> Any:
+    def go_on(last_2BW: Any, total_BW: Any, see_BWC: Any, slot_BW: Any, ends_B: Any, doc_BN: Any) -> Any:
         none: Any = ops.zeros_like(last_2BW[0])
         stream = Stream(last_2BW[0], none + 1, last_2BW[1], none, none)
         see_source = ops.broadcast_to((doc_BN > 0)[:, None], (rows, width, doc_BN.shape[1]))
-        keys = [Keys(k, v, None) for k, v in encoded]
-        hidden = network.extend(stream, see_BWC, cache, first, keys, see_source)
-        scores_BWV = float32(network.logits(hidden))
+        keys = [Keys(k.value, v.value, None) for k, v in sources.blocks]
+        scores_BWV = network.logits(network.extend(stream, see_BWC, cache, slot_BW, keys, see_source))
+        norm_BW1: Any = ops.logsumexp(scores_BWV, axis=-1, keepdims=True)
         allowed: Any = ops.where(ends_B[:, None], only_end[None], nothing[None])
-        # The best of each hypothesis first: then there is little left to add to, and to choose from.
-        continued: Any = ops.top_k(scores_BWV + allowed[:, None], most)
-        best_BWK, token_BWK = continued
-        norm_BW1 = island(_log_sum_exp)(scores_BWV)
-        total_BWK: Any = total_BW[:, :, None] + (best_BWK - norm_BW1)
-        chosen: Any = ops.top_k(ops.reshape(total_BWK, (rows, width * most)), min(2 * width, width * most))
-        best_BK, at_BK = chosen
-        token_BK = ops.take_along_axis(ops.reshape(token_BWK, (rows, width * most)), at_BK, axis=1)
-        return best_BK, at_BK // most, token_BK
+        total_BWV = scores_BWV + (total_BW[:, :, None] - norm_BW1) + allowed[:, None]
+        best_BK, at_BK = top_k(ops.reshape(total_BWV, (rows, width * vocab)), min(2 * width, width * vocab))
+        return best_BK, at_BK // vocab, at_BK % vocab
 
-    return cache, compiled(go_on)
+    return cache, compiled(go_on, fused=True)

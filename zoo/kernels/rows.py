@@ -1,0 +1,16 @@
+"""Writing some rows of a variable, in place."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def write_rows(variable: keras.Variable, rows: Any, new: Any) -> None:
+    """Puts `new` [R, ...] into these rows [R] of a variable [B, ...]; the others are not copied."""
+    if keras.backend.backend() != "tensorflow":
+        variable.assign(ops.scatter_update(variable.value, ops.expand_dims(rows, 1), new))
+        return
+    import tensorflow as tf
+
+    tf.raw_ops.ResourceScatterUpdate(resource=variable.value.handle, indices=rows, updates=new)
