@@ -3,10 +3,12 @@
     .venv/bin/python scripts/bench_translation.py RUN --input test.en [--turns 2]
 
 RUN is a trained run of an encoder-decoder recipe; it is exported, so that both sides have its weights. Decoding: all
-lines of --input, beam 5 with the length penalty of the recipe's paper, float32, 64 texts at once, sorted by length; a
-first call on a few lines does not count. Training: updates on the run's own corpus in bfloat16 (autocast there), with
-its dropout, label smoothing and Adam, the targets' tokens that are no padding counted; the peer's batches hold pairs
-of like length, and as many places as ours. The peer runs in .venv-peers (see bench_peers.py).
+lines of --input, beam 5 with the length penalty of the recipe's paper, float32, 64 texts at once, sorted by length;
+after a first call on a few lines, which does not count, once (ours makes its graphs then) and once again. How the mean
+score of what is found (log-likelihood over the length penalty) changes with the beam is told once. Training: updates on
+the run's own corpus in bfloat16 (autocast there), with its dropout, label smoothing and Adam, the targets' tokens that
+are no padding counted; the peer's batches hold pairs of like length, and as many places as ours. The peer runs in
+.venv-peers (see bench_peers.py).
 """
 
 import argparse
@@ -24,6 +26,7 @@ import numpy as np
 from bench_peers import peer_python, run
 
 BEAM, PENALTY, AT_ONCE = 5, 0.6, 64
+BEAMS = (1, 2, 5, 10)  # whose mean scores are told
 WARM_LINES, WARM_UPDATES, LEAST_SECONDS = 8, 5, 30.0
 
 
@@ -39,10 +42,7 @@ def zoo(folder: Path, file: Path, shared: Path) -> dict[str, float]:
 
     texts = file.read_text(encoding="utf-8").splitlines()
     model = package.load(folder)
-    model.translate(texts[:WARM_LINES], beam=BEAM, length_penalty=PENALTY)
-    begin = time.perf_counter()
-    model.translate(texts, beam=BEAM, length_penalty=PENALTY)
-    found = {"sentences_per_second": len(texts) / (time.perf_counter() - begin)}
+    found = decoding(lambda some: model.translate(some, beam=BEAM, length_penalty=PENALTY), texts)
 
     saved, recipe = open_saved(folder), read_recipe(folder)
     corpus = tokenized(recipe, open_texts(recipe.data.corpus, recipe.data), saved.tokenizers, home())
@@ -103,10 +103,7 @@ def peer(shared: Path) -> dict[str, float]:
                 model.generate(token, attention_mask=(token != special["pad"]).long(), **settings)
 
     model.eval()
-    translate(given["texts"][:WARM_LINES])
-    begin = time.perf_counter()
-    translate(given["texts"])
-    found = {"sentences_per_second": len(given["texts"]) / (time.perf_counter() - begin)}
+    found = decoding(translate, given["texts"])
 
     model.train()
     adam = torch.optim.Adam(model.parameters(), lr=1e-5, betas=(0.9, 0.98), eps=1e-9, fused=True)
@@ -147,6 +144,32 @@ def peer(shared: Path) -> dict[str, float]:
     return found | {"tokens_per_second": speed(update)}
 
 
+def mean_scores(folder: Path, file: Path) -> dict[str, float]:
+    """Of what beam search finds, by the beam's width: all of a file's texts together."""
+    import zoo as package
+    from zoo.use.beam import Search
+    from zoo.use.translate import write
+
+    model = package.load(folder)
+    end, read = model.source_tokenizer.special["eod"], model.source_tokenizer.encode
+    sources = [[*read(text).tolist(), end] for text in file.read_text(encoding="utf-8").splitlines()]
+    searches = {f"beam {beam}": Search(beam=beam, length_penalty=PENALTY) for beam in BEAMS}
+    return {
+        name: statistics.fmean(one.score for one in write(model, sources, search)) for name, search in searches.items()
+    }
+
+
+def decoding(translate: Callable[[list[Any]], Any], texts: list[Any]) -> dict[str, float]:
+    """Texts a second: of a first call on all of them, and of a second one."""
+    translate(texts[:WARM_LINES])
+    found = {}
+    for name in ("sentences_per_second", "sentences_per_second_again"):
+        begin = time.perf_counter()
+        translate(texts)
+        found[name] = len(texts) / (time.perf_counter() - begin)
+    return found
+
+
 def speed(update: Callable[[], float]) -> float:
     """Targets a second over LEAST_SECONDS of updates, each of which says how many it had."""
     for _ in range(WARM_UPDATES):
@@ -162,22 +185,29 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run's folder")
     parser.add_argument("--input", type=Path, required=True, help="texts to translate, one a line")
     parser.add_argument("--turns", type=int, default=2, help="how often each runs")
-    parser.add_argument("--part", choices=["peer", "zoo"], help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=["peer", "zoo", "beams"], help=argparse.SUPPRESS)
     parser.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
-        print(json.dumps(peer(given.shared) if given.part == "peer" else zoo(given.run, given.input, given.shared)))
+        parts = {
+            "peer": lambda: peer(given.shared),
+            "zoo": lambda: zoo(given.run, given.input, given.shared),
+            "beams": lambda: mean_scores(given.run, given.input),
+        }
+        print(json.dumps(parts[given.part]()))
         return
     pythons = {"zoo": sys.executable, "peer": str(peer_python())}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in pythons}
     with tempfile.TemporaryDirectory() as shared:
         rest = [str(given.run.absolute()), "--input", str(given.input.absolute()), "--shared", shared]
+        scores = run([sys.executable, __file__, *rest, "--part", "beams"])
+        print("mean score: " + ", ".join(f"{name} {score:.4f}" for name, score in scores.items()))
         for turn in range(given.turns):
             for name, python in pythons.items():
                 found[name].append(run([python, __file__, *rest, "--part", name]))
                 told = ", ".join(f"{key} {value:,.1f}" for key, value in found[name][-1].items())
                 print(f"turn {turn + 1}: {name}: {told}", file=sys.stderr)
-    for key in ("sentences_per_second", "tokens_per_second"):
+    for key in ("sentences_per_second", "sentences_per_second_again", "tokens_per_second"):
         ours, theirs = (statistics.median(one[key] for one in runs) for runs in found.values())
         print(f"{key}: zoo {ours:,.1f}, MarianMTModel {theirs:,.1f}, ratio {ours / theirs:.2f}")
 
