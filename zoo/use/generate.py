@@ -65,7 +65,7 @@ def generate_ids(
     draws = [np.random.default_rng([sampling.seed, n]) for n in range(len(texts))]
     scores = _cached_scores(model, texts, tokens) if cached else _scores(model, texts)
     open_ends = set(range(len(texts)))
-    with progress("generating", tokens, " tokens") as advance:
+    with progress("generating", tokens, "tokens") as advance:
         for _ in range(tokens):
             # Rows of the vocabulary that the tokenizer never gives out are no text.
             found = next(scores)[:, : model.learner.objective.vocab.used]

@@ -43,7 +43,7 @@ def score_ids(model: "Loaded", ids: list[np.ndarray]) -> np.ndarray:
     asked.sort(key=lambda one: len(ids[one[0]]))
     found = np.zeros(len(ids))
     read = model.kept("score", lambda: _reader(model))
-    with progress("scoring", len(asked), " rows") as advance:
+    with progress("scoring", len(asked), "rows") as advance:
         while asked:
             length = rounded_up(len(ids[asked[-1][0]]) + len(frame.before) + len(frame.after), STEP)
             predicted = length if causal else 1

@@ -53,7 +53,7 @@ def write(model: "Loaded", sources: list[list[int]], search: Search) -> list[Wri
     """The same for token ids; a source ends with its end."""
     found: dict[int, Written] = {}
     order = sorted(range(len(sources)), key=lambda n: -len(sources[n]))  # at the end, the rows wait for short texts
-    with progress("translating", len(sources), " texts") as advance:
+    with progress("translating", len(sources), "texts") as advance:
         for width, alike in groupby(order, lambda n: _padded(len(sources[n]), model.recipe.model.context)):
             numbers = list(alike)
             for at, written in _written(model, [sources[n] for n in numbers], width, search):
