@@ -497,6 +497,17 @@ def test_the_backend_is_chosen_before_keras_is_imported(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("asked", [None, "0"])
+def test_onednn_is_on_where_the_processor_has_avx2_and_nobody_says_no(asked: str | None) -> None:
+    from zoo.train.start import cpu_flags
+
+    others = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    code = "import os; from zoo.train.start import use_backend as use; use(); print(os.getenv('TF_ENABLE_ONEDNN_OPTS'))"
+    environment = others if asked is None else {**others, "TF_ENABLE_ONEDNN_OPTS": asked}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == str(asked or ("1" if "avx2" in cpu_flags() else None))
+
+
 @pytest.mark.slow
 def test_pretrain_from_end_to_end(small: str, text: str, tmp_path: Path) -> None:
     out = str(tmp_path / "run")

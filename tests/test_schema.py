@@ -60,6 +60,7 @@ def refusal(**changed: Any) -> str:
         ({"objective": {"rate": 0.2}}, "objective causal: unknown key 'rate'; allowed: nothing"),
         ({"objective": "causal"}, "objective is 'causal': input should be a valid dictionary"),
         ({"objective": {"name": "masked"}}, "masked needs the special tokens mask; tokenizer.specials has eod"),
+        ({"model": {"encoder_layers": 1, "positions": "relative"}}, "positions relative are for a model without an"),
         ({"tokenizer": {"kind": "wordpeice"}}, "tokenizer.kind is 'wordpeice': input should be 'bytes_bpe', "),
     ],
 )  # fmt: skip
