@@ -19,17 +19,17 @@ def compiled(function: Callable[..., Any], *, fused: bool = False, any_shape: bo
 
     graphs: dict[Any, Any] = {}  # one for each shape: TensorFlow takes many traces of one function for a mistake
 
+    def sizes(x: Any) -> Any:
+        return (None,) * len(x.shape) if any_shape else tuple(x.shape)
+
     def call(*arguments: Any) -> Any:
         tensors = tf.nest.map_structure(lambda x: None if x is None else tf.convert_to_tensor(x), arguments)
-        given = tf.nest.map_structure(lambda x: None if x is None else spec(x), tensors)
-        shapes = tuple(tf.nest.flatten(given))
+        shapes = tuple(None if x is None else sizes(x) for x in tf.nest.flatten(tensors))
         if shapes not in graphs:
+            specs = tf.nest.map_structure(lambda x: None if x is None else tf.TensorSpec(sizes(x), x.dtype), tensors)
             # The concrete graph: a call of a tf.function looks first, in milliseconds, which of its traces fits.
             graph = tf.function(lambda *given: function(*given), autograph=False, jit_compile=fused)
-            graphs[shapes] = graph.get_concrete_function(*given)
+            graphs[shapes] = graph.get_concrete_function(*specs)
         return graphs[shapes](*tensors)
-
-    def spec(x: Any) -> Any:
-        return tf.TensorSpec([None] * len(x.shape) if any_shape else x.shape, x.dtype)
 
     return call
