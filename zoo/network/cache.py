@@ -49,12 +49,17 @@ class Cache:
             elif len(slots.shape) == 0:
                 variable.assign(ops.slice_update(variable.value, (*(0 for _ in before), slots, 0), new_Nd))
             else:
-                value = ops.reshape(variable.value, self.shape)
-                slot_C1: Any = ops.reshape(ops.arange(size), (-1, 1))
-                here_BNC1 = ops.equal(slot_C1, slots[:, :, None, None])
-                tokens = (ops.split(x, slots.shape[1], axis) for x, axis in ((here_BNC1, 1), (new_BHNd, 2)))
-                for here_B1C1, new_BH1d in zip(*tokens, strict=True):  # XLA makes one pass of them
-                    value = ops.where(here_B1C1, new_BH1d, value)
-                variable.assign(ops.reshape(value, self.kept))
+                placed_BHCd = _placed(ops.reshape(variable.value, self.shape), new_BHNd, slots)
+                variable.assign(ops.reshape(placed_BHCd, self.kept))
         k, v = (ops.reshape(variable.value, self.shape) for variable in self.blocks[block])
         return Keys(k, v, new.r)
+
+
+def _placed(kept_BHSd: Any, new_BHNd: Any, slot_BN: Any) -> Any:
+    """What is kept, with each new token in its slot: a choice for each token, of which XLA makes one pass."""
+    slot_S1: Any = ops.reshape(ops.arange(kept_BHSd.shape[2]), (-1, 1))
+    here_BNS1 = ops.equal(slot_S1, slot_BN[:, :, None, None])
+    tokens = (ops.split(x, slot_BN.shape[1], axis) for x, axis in ((here_BNS1, 1), (new_BHNd, 2)))
+    for here_B1S1, new_BH1d in zip(*tokens, strict=True):
+        kept_BHSd = ops.where(here_B1S1, new_BH1d, kept_BHSd)
+    return kept_BHSd

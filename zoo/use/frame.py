@@ -1,5 +1,6 @@
 """Texts as a model met them in training: between the special tokens that stand around a document there."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,14 @@ STEP = 16  # rows are padded to a multiple of it: a graph is made for each lengt
 def rounded_up(size: int, step: int) -> int:
     """The next multiple of a step."""
     return -(-size // step) * step
+
+
+def laid_out(texts: Sequence[Sequence[int] | np.ndarray], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token and doc [height, width] int32: a text in each of the first rows, padded at its end with doc 0."""
+    token, doc = np.zeros((2, height, width), np.int32)
+    for row, present, ids in zip(token, doc, texts, strict=False):
+        row[: len(ids)], present[: len(ids)] = ids, 1
+    return token, doc
 
 
 class Frame:
@@ -48,9 +57,7 @@ class Frame:
         """[height, T] with a text in each of the first rows, padded at its end; the others are empty."""
         framed = [np.concatenate([self.before, ids, self.after]).astype(np.int32) for ids in texts]
         width = min(rounded_up(max(map(len, framed)), STEP), self.longest)
-        token, doc = np.zeros((2, height, width), np.int32)
-        for row, present, ids in zip(token, doc, framed, strict=False):
-            row[: len(ids)], present[: len(ids)] = ids, 1
+        token, doc = laid_out(framed, height, width)
         position = np.arange(width, dtype=np.int32) * doc
         nothing = np.zeros_like(token)
         return Rows(token, doc, position, nothing, doc > 0, nothing > 0)

@@ -19,14 +19,13 @@ from zoo.errors import UserError
 from zoo.progress import progress
 from zoo.schema import checked
 from zoo.use.beam import IMPOSSIBLE, Beam, Search, Written
-from zoo.use.frame import rounded_up
+from zoo.use.frame import STEP, laid_out, rounded_up
 
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
 
 HYPOTHESES, CACHE_BYTES = 640, 1 << 28  # written at once, if they fit
 SOURCE = 64  # what sources are padded to, or four times it, and so on: a graph is made for each length
-LENGTHS = 16  # sources that are read together are padded to a multiple of it
 SLOTS = 96  # of a row at first; they grow by doubling, and a graph is made for each size
 REFILL = 8  # rows take new sources when this part of them (1/8) is free: the encoder reads several at once
 
@@ -77,14 +76,14 @@ def _written(model: "Loaded", sources: list[list[int]], width: int, search: Sear
     fitting = CACHE_BYTES // (8 * shape.layers * shape.width * (max(most) + search.beam))
     rows = max(1, min(HYPOTHESES // search.beam, fitting, 1 << (len(sources) - 1).bit_length()))
     beam = Beam(search, rows, max(most), special["eod"], special["bos"])
-    read = model.kept(("sources", rows, search.beam, width), lambda: Sources(model, rows, search.beam, width))
-    slots = Slots(read)
+    held = model.kept(("sources", rows, search.beam, width), lambda: Sources(model, rows, search.beam, width))
+    slots = Slots(held)
     waiting, number = deque(range(len(sources))), np.zeros(rows, np.int64)  # of the source in each row
     while waiting or beam.most.any():
         free = np.flatnonzero(beam.most == 0)[: len(waiting)]
-        if len(free) and len(free) >= min(len(waiting), max(1, rows // REFILL)):
+        if len(free) and len(free) >= min(len(waiting), held.at_once):
             number[free] = [waiting.popleft() for _ in free]
-            read.fill(free, [sources[n] for n in number[free]])
+            held.fill(free, [sources[n] for n in number[free]])
             for row in free:
                 beam.start(row, most[number[row]])
         beam.go_on(*slots.step(beam))
@@ -107,6 +106,7 @@ class Sources:
             return keras.Variable(ops.zeros(shape), trainable=False, dtype=network.compute_dtype, autocast=False)
 
         self.model, self.beam = model, beam
+        self.at_once = max(1, rows // REFILL)  # sources that the encoder reads together, or a multiple
         self.doc = np.zeros((rows, width), np.int32)
         self.blocks = [(empty(), empty()) for _ in network.blocks]
         self.read = model.kept("encoder", lambda: _encoder(model))
@@ -116,16 +116,14 @@ class Sources:
         """Gives these rows new sources."""
         from zoo.kernels.rows import write_rows
 
-        height, width = self.doc.shape
+        width = self.doc.shape[1]
         # Few different shapes, for each of which the library of matmuls makes code of its own: the last source is read
         # several times.
-        again = rounded_up(len(rows), max(1, height // REFILL)) - len(rows)
+        again = rounded_up(len(rows), self.at_once) - len(rows)
         rows, sources = np.pad(rows, (0, again), mode="edge"), sources + again * sources[-1:]
-        token = np.zeros((len(rows), min(rounded_up(max(map(len, sources)), LENGTHS), width)), np.int32)
-        doc = np.zeros_like(token)
-        for at, ids in enumerate(sources):
-            token[at, : len(ids)], doc[at, : len(ids)] = ids, 1
-        self.doc[rows] = np.pad(doc, [(0, 0), (0, width - token.shape[1])])
+        longest = min(rounded_up(max(map(len, sources)), STEP), width)
+        token, doc = laid_out(sources, len(rows), longest)
+        self.doc[rows] = np.pad(doc, [(0, 0), (0, width - longest)])
         for variables, found in zip(self.blocks, self.read(token, doc, np.int32(width)), strict=True):
             for variable, new_RHNd in zip(variables, found, strict=True):
                 write_rows(variable, rows, new_RHNd)
