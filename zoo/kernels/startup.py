@@ -13,7 +13,7 @@ def start() -> None:
     TF_CPP_MIN_LOG_LEVEL 0 or 1 asks for all it says.
     """
     talks = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
-    with nullcontext() if talks else _stderr_held():
+    with nullcontext() if talks else stderr_held():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
@@ -22,7 +22,7 @@ def start() -> None:
 
 
 @contextmanager
-def _stderr_held() -> Iterator[None]:
+def stderr_held() -> Iterator[None]:
     """Keeps what the process writes to stderr, C++ included, and gives it out only on an exception."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
