@@ -19,6 +19,8 @@ class Rows(NamedTuple):
     sentence_start: Array  # [B, T] bool
     label: Array | None = None  # [B] int32 for pairs: 0 = B follows A, 1 = B is from elsewhere
     source: "Rows | None" = None  # of parallel text: what these rows translate, document by document
+    reset: Array | None = None  # [B] bool for streams: a row goes on after nothing; None = no row goes on after another
+    backward: Array | None = None  # [B] bool: the text of a row runs from its end to its start; None = none does
 
 
 class Stream(NamedTuple):
@@ -29,6 +31,7 @@ class Stream(NamedTuple):
     position: Array  # [B, T] int32
     segment: Array  # [B, T] int32
     rank: Array  # [B, T] int32, see zoo/visibility.py
+    backward: Array | None = None  # [B] bool: distances to tokens further left are negative; None = nowhere
 
 
 class Places(NamedTuple):
@@ -45,3 +48,4 @@ class Batch(NamedTuple):
     stream: Stream  # the only stack, or the decoder
     source: Stream | None  # the encoder side of an encoder-decoder
     tasks: dict[str, Places]
+    reset: Array | None = None  # [B] bool: a row goes on after nothing; None = no row goes on after another

@@ -40,10 +40,12 @@ class Objective:
     encodes: ClassVar[bool] = False  # its batches have a source, which an encoder reads
     blind: ClassVar[bool] = False  # a query stream predicts, which does not see ranks equal to its own
 
-    def __init__(self, settings: Any, vocab: Vocab, row_tokens: int):
+    def __init__(self, settings: Any, vocab: Vocab, row_tokens: int, reuse: int | None = None):
+        """reuse: as data.reuse."""
         self.settings = settings
         self.vocab = vocab
         self.row_tokens = row_tokens
+        self.reuse = reuse
 
     @classmethod
     def check(cls, settings: Any, data: Data) -> None:

@@ -31,6 +31,11 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
+def nearest_divisor(number: int, of: int) -> int:
+    """The divisor of `of` closest to a number."""
+    return min((n for n in range(1, of + 1) if of % n == 0), key=lambda n: (abs(n - number), n))
+
+
 class Model(Section):
     """The shape of the network and its initialisation; every field is read in zoo/network."""
 
@@ -46,6 +51,9 @@ class Model(Section):
     norm_epsilon: Positive = 1e-5
     activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = "gelu_tanh"
     positions: Literal["learned", "sinusoidal", "relative"] = "learned"
+    memory: Annotated[int, Field(ge=0)] = 0  # tokens before a row, of its stream, whose states it attends to
+    same_length: bool = False  # a token sees itself and the `memory` tokens before it, wherever in its row it stands
+    clamp: Count | None = None  # relative positions: what is further away than this counts as so far away
     segments: Annotated[int, Field(ge=0)] = 0  # embeddings of segments; with relative positions, same/other scores
     embedding_scale: bool = False  # token embeddings times sqrt(width)
     embedding_norm: bool = False
@@ -67,10 +75,11 @@ class Model(Section):
     def _fits(self) -> "Model":
         if self.encoder_layers and self.positions == "relative":
             raise ValueError("positions relative are for a model without an encoder; allowed: learned, sinusoidal")
+        if self.positions != "relative" and (self.memory or self.same_length or self.clamp):
+            raise ValueError(f"memory, same_length and clamp need positions relative; positions is {self.positions}")
         if self.width % self.heads:
-            divisors = [n for n in range(1, self.width + 1) if self.width % n == 0]
-            close = min(divisors, key=lambda n: (abs(n - self.heads), n))
-            raise ValueError(f"heads {self.heads} do not divide width {self.width}; nearest that does: {close}")
+            near = nearest_divisor(self.heads, self.width)
+            raise ValueError(f"heads {self.heads} do not divide width {self.width}; nearest that does: {near}")
         return self
 
     @property
@@ -115,9 +124,17 @@ class Data(Section):
     target: str = "target"
     valid: str | None = None  # None = the last 10% of the documents; of parallel text, random ones
     test: str | None = None  # parallel text alone: what is evaluated once, at the end
-    rows: Literal["packed", "document", "pairs", "parallel"] = "packed"
+    rows: Literal["packed", "document", "pairs", "parallel", "stream"] = "packed"
     across_documents: bool = False  # packed rows: attention crosses the ends of documents
     row_tokens: Count | None = None  # None = model.context
+    reuse: Count | None = None  # stream: the next row goes on after so many tokens, and two segments fill the rest
+    bidirectional: bool = False  # stream: every second stream reads the text of the one before it backwards
+
+    @model_validator(mode="after")
+    def _streamed(self) -> "Data":
+        if self.rows != "stream" and (self.reuse or self.bidirectional):
+            raise ValueError(f"reuse and bidirectional are for rows that are a stream; rows is {self.rows}")
+        return self
 
 
 class Adam(Section):
@@ -146,6 +163,7 @@ class Train(Section):
     decay_share: Share = 0.1  # wsd: the share of the updates, at the end, over which it decays
     adam: Adam = Adam()
     clip_norm: Positive | None = None  # of the gradient of all weights together
+    streams: Count | None = None  # of rows that are a stream, read side by side; None = one for each row of an update
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     micro_rows: Count | None = None  # rows that pass through the network at once; None = fitted to the machine
     evaluate_every: Count | None = None  # updates; the end is always evaluated
@@ -164,6 +182,16 @@ class Train(Section):
                 f"average_checkpoints {self.average_checkpoints} is above keep_checkpoints {self.keep_checkpoints}"
             )
         return self
+
+
+class Evaluation(Section):
+    """How far what is evaluated looks back; None = as in training."""
+
+    row_tokens: Count | None = None
+    memory: Annotated[int, Field(ge=0)] | None = None
+    clamp: Count | None = None
+    same_length: bool | None = None
+    streams: Count | None = None  # that the split is cut into; None = train.streams
 
 
 class Expect(Section):
@@ -185,6 +213,7 @@ class Recipe(Section):
     objective: dict[str, Any]  # name, and the settings of that objective, all of them
     data: Data = Data()
     train: Train
+    evaluation: Evaluation = Evaluation()
     expect: Expect | None = None
 
     @model_validator(mode="before")
@@ -211,6 +240,7 @@ class Recipe(Section):
                 f"train.tokens_per_update {self.train.tokens_per_update} is not a multiple of the row length"
                 f" {self.row_tokens}; nearest that is: {near}"
             )
+        self._check_streams()
         from zoo.registry import objective
 
         kind = objective(self.objective["name"])
@@ -244,6 +274,44 @@ class Recipe(Section):
                     f" tokenizer.specials has {', '.join(self.tokenizer.specials)}"
                 )
         return self
+
+    def _check_streams(self) -> None:
+        data, streams = self.data, self.streams
+        if data.rows != "stream":
+            given = {"model.memory": self.model.memory, "train.streams": self.train.streams}
+            given |= {f"evaluation.{key}": value for key, value in self.evaluation.model_dump().items()}
+            for key, value in given.items():
+                if value:
+                    raise ValueError(f"{key} {value} is for rows that are a stream; data.rows is {data.rows}")
+            return
+        if self.rows_per_update % streams:
+            raise ValueError(
+                f"train.streams {streams} do not divide the {self.rows_per_update} rows of an update;"
+                f" nearest that does: {nearest_divisor(streams, self.rows_per_update)}"
+            )
+        if data.bidirectional and streams % 2:
+            raise ValueError(
+                f"data.bidirectional needs even halves, and {streams} streams have none; nearest: {streams + 1}"
+            )
+        if data.reuse is not None and self.evaluation.row_tokens is not None:
+            raise ValueError("evaluation.row_tokens is for rows that are all new; data.reuse is set")
+        rows = self.train.updates * self.rows_per_update // streams
+        longest = rows * self.new_tokens
+        if self.model.memory > longest:
+            raise ValueError(
+                f"model.memory {self.model.memory} is longer than a stream of this run:"
+                f" {longest} tokens ({rows} rows x {self.new_tokens} new ones)"
+            )
+
+    @property
+    def streams(self) -> int:
+        """Rows that are read side by side, each going on where it ended."""
+        return self.train.streams or self.rows_per_update
+
+    @property
+    def new_tokens(self) -> int:
+        """By how many tokens a stream advances from row to row: those that a memory keeps of a row."""
+        return self.data.reuse or self.row_tokens
 
     @property
     def row_tokens(self) -> int:

@@ -104,7 +104,7 @@ def make_objective(recipe: Recipe, vocab: Vocab) -> Objective:
     """The recipe's objective, with its settings typed."""
     settings = {key: value for key, value in recipe.objective.items() if key != "name"}
     kind = objective(recipe.objective["name"])
-    return kind(kind.Settings.model_validate(settings), vocab, recipe.row_tokens)
+    return kind(kind.Settings.model_validate(settings), vocab, recipe.row_tokens, recipe.data.reuse)
 
 
 def nominal_vocab(recipe: Recipe) -> Vocab:
