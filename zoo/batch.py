@@ -31,7 +31,6 @@ class Stream(NamedTuple):
     position: Array  # [B, T] int32
     segment: Array  # [B, T] int32
     rank: Array  # [B, T] int32, see zoo/visibility.py
-    backward: Array | None = None  # [B] bool: distances to tokens further left are negative; None = nowhere
 
 
 class Places(NamedTuple):
@@ -49,3 +48,4 @@ class Batch(NamedTuple):
     source: Stream | None  # the encoder side of an encoder-decoder
     tasks: dict[str, Places]
     reset: Array | None = None  # [B] bool: a row goes on after nothing; None = no row goes on after another
+    backward: Array | None = None  # [B] bool: the text of a row runs from its end to its start; None = none does
