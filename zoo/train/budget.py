@@ -40,15 +40,15 @@ def device() -> str:
 def fitting_rows(recipe: Recipe) -> int:
     """Rows that pass through the network at once: as set, else as many as are fast and fit."""
     if recipe.train.micro_rows is not None:
-        return min(recipe.train.micro_rows, recipe.rows_per_update)
+        return min(recipe.train.micro_rows, recipe.streams)
     from zoo.kernels.probe import accelerators
 
     tokens, room = (GPU_TOKENS, GPU_BYTES) if accelerators() else (CPU_TOKENS, CPU_BYTES)
     row = accounting.activation_bytes(recipe, half=recipe.train.precision == "bfloat16").value
     fitting = max(1, min(tokens // recipe.row_tokens, int(room / row)))
     # Equal micro-batches: the smallest number of them, then the rows that spread evenly over that number.
-    parts = -(-recipe.rows_per_update // fitting)
-    return -(-recipe.rows_per_update // parts)
+    parts = -(-recipe.streams // fitting)
+    return -(-recipe.streams // parts)
 
 
 def measure(engine: "Engine", feed: Feed, held_out: Feed) -> Seconds:
@@ -71,8 +71,7 @@ def measure(engine: "Engine", feed: Feed, held_out: Feed) -> Seconds:
     seconds = _time(part, 3) * len(update.batches)
     if several:
         seconds += _time(lambda: engine.apply(0.0, 0), 2)
-    parts = -(-held_out.rows // held_out.micro_rows)
-    evaluation = _time(lambda: engine.evaluate(batch), 2) * parts
+    evaluation = _time(lambda: engine.evaluate(batch), 2) * len(held_out.parts)
     engine.learner.set_weights(weights)
     engine.reset()
     return Seconds(seconds, evaluation)

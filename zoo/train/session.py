@@ -41,8 +41,10 @@ class Session:
         objective = self.learner.objective
         shape: dict[str, Any] = {"row_tokens": recipe.row_tokens, "extra": objective.extra_tokens}
         shape |= {"special": tokenizer.special, "rows_per_update": recipe.rows_per_update}
-        rows = plan(corpus.train, recipe.data, **shape, seed=recipe.train.seed)
-        held_out = plan(corpus.valid, recipe.data, **shape, seed=EVALUATION_SEED, whole=True)
+        looks_back: dict[str, Any] = {"streams": recipe.streams, "memory": recipe.model.memory}
+        rows = plan(corpus.train, recipe.data, **shape, **looks_back, seed=recipe.train.seed)
+        looks_back["streams"] = recipe.evaluation.streams or recipe.streams
+        held_out = plan(corpus.valid, recipe.data, **shape, **looks_back, seed=EVALUATION_SEED, whole=True)
         micro_rows = recipe.train.micro_rows or 1
         self.feed = Feed(objective, rows, recipe.rows_per_update, micro_rows, recipe.train.seed)
         count = held_out.rows_in_epoch
