@@ -70,14 +70,11 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
     start_backend()
     tokens = context or recipe.row_tokens
     longest = max(tokens, recipe.model.context)
-    recipe = recipe.with_changes(
-        model={"context": longest}, data={"row_tokens": tokens}, train={"tokens_per_update": tokens}
-    )
-    recipe = recipe.with_changes(train={"precision": fitting_precision(recipe)})
+    recipe = recipe.with_changes(model={"context": longest}, train={"precision": fitting_precision(recipe)})
     if rows is None:
-        most = recipe.with_changes(train={"tokens_per_update": 2**20 * tokens})
-        rows = fitting_rows(most)
-    recipe = recipe.with_changes(train={"tokens_per_update": rows * tokens, "micro_rows": rows})
+        rows = fitting_rows(recipe.with_rows(2**20, tokens))
+        rows += rows % 2 if recipe.data.bidirectional else 0
+    recipe = recipe.with_rows(rows, tokens).with_changes(train={"micro_rows": rows})
 
     from zoo.train.optimizer import Optimizer
     from zoo.train.step import Engine
@@ -89,7 +86,6 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
         8 * rows * (tokens + 1), len(vocab.special), vocab.used, paired=learner.objective.encodes
     )
     shape: dict[str, Any] = {"row_tokens": tokens, "extra": learner.objective.extra_tokens, "rows_per_update": rows}
-    shape["streams"] = recipe.streams
     feed = Feed(learner.objective, plan(corpus, recipe.data, **shape, special=vocab.special, seed=0), rows, rows, 0)
     return Workload(recipe, feed, engine)
 
