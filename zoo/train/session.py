@@ -37,7 +37,7 @@ class Session:
         vocab = Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special)
         self.learner = Learner(recipe, vocab, recipe.train.precision)
         self.optimizer = Optimizer(recipe.train.adam, self.learner.weights)
-        self.engine = Engine(self.learner, self.optimizer, recipe.train)
+        self.engine = Engine(self.learner, self.optimizer)
         objective = self.learner.objective
         shape: dict[str, Any] = {"row_tokens": recipe.row_tokens, "extra": objective.extra_tokens}
         shape |= {"special": tokenizer.special, "rows_per_update": recipe.rows_per_update}
@@ -91,12 +91,16 @@ class Session:
     def restore(self, found: Path | None) -> None:
         """Goes on from a checkpoint, the newest whole one of the run; from the start where that is None."""
         if found is not None:
-            weights, slots, state = checkpoint.load(found)
-            own = {name: tuple(value.shape) for name, value in (self.learner.weights | self.optimizer.slots).items()}
-            check_shapes(f"the tensors in {found} do not fit its recipe", own, weights.shapes | slots.shapes)
+            weights, slots, memory, state = checkpoint.load(found)
+            own = self.learner.weights | self.optimizer.slots | self.engine.remembered()
+            shapes = weights.shapes | slots.shapes | (memory.shapes if memory is not None else {})
+            fault = f"the tensors in {found} do not fit its recipe"
+            check_shapes(fault, {name: tuple(value.shape) for name, value in own.items()}, shapes)
             self.learner.set_weights(weights)
             for name, value in slots.items():
                 self.optimizer.slots[name].assign(value)
+            if self.engine.memory is not None and memory is not None:
+                self.engine.memory.restore(memory)
             self.step = state["step"]
             say(f"resumed from {found}")
         checkpoint.tidy(self.folder, self.step)
@@ -119,9 +123,16 @@ class Session:
                 " with more room --resume continues from the one before"
             ) from None
 
-    def _save(self, step: int, weights: dict[str, Any], slots: dict[str, Any], losses: dict[int, float]) -> None:
+    def _save(
+        self,
+        step: int,
+        weights: dict[str, Any],
+        slots: dict[str, Any],
+        memory: dict[str, Any],
+        losses: dict[int, float],
+    ) -> None:
         """The lines of metrics.jsonl up to a checkpoint's step are on the disk before it is."""
         disk.flush(self.folder / run.METRICS)
         train = self.recipe.train
-        checkpoint.save(self.folder, step, weights, slots, {"tokens": step * train.tokens_per_update})
+        checkpoint.save(self.folder, step, weights, slots, memory, {"tokens": step * train.tokens_per_update})
         checkpoint.drop(self.folder, train, losses)
