@@ -15,9 +15,8 @@ from zoo.batch import Stream
 from zoo.network.memory import Memory
 from zoo.network.names import named_weights
 from zoo.network.network import Network
-from zoo.network.past import Past, Reach
+from zoo.network.past import Reach
 from zoo.schema import Model
-from zoo.visibility import visible
 
 B, V = 3, 31
 # Weights far larger than in training, so that whatever can move a state moves it visibly.
@@ -67,9 +66,10 @@ def pieces(token_BT: np.ndarray, *lengths: int) -> list[Stream]:
 
 def norm(x: np.ndarray, weight: dict[str, np.ndarray], name: str, epsilon: float) -> np.ndarray:
     centred = x - x.mean(-1, keepdims=True)
-    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * weight[f"{name}.scale"] + weight[
-        f"{name}.bias"
-    ]
+    return (
+        centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon) * weight[f"{name}.scale"]
+        + weight[f"{name}.bias"]
+    )
 
 
 def position(distance: int, width: int) -> np.ndarray:

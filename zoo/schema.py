@@ -311,7 +311,7 @@ class Recipe(Section):
     @property
     def evaluated(self) -> "Recipe":
         """The recipe with what evaluation has of its own."""
-        own = {key: value for key, value in self.evaluation if value is not None}
+        own = {"streams": self.streams} | {key: value for key, value in self.evaluation if value is not None}
         parts = {"model": ("memory", "clamp", "same_length"), "data": ("row_tokens",), "train": ("streams",)}
         changed = {
             section: getattr(self, section).model_copy(update={key: own[key] for key in keys if key in own})

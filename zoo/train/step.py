@@ -34,8 +34,11 @@ class Engine:
     def __init__(self, learner: Learner, optimizer: Optimizer):
         self.learner = learner
         self.optimizer = optimizer
-        self.train = learner.recipe.train
-        self.memory = memory_of(learner, Reach.of(learner.recipe.model), learner.recipe.streams)
+        recipe = learner.recipe
+        self.train = recipe.train
+        self.memory = memory_of(
+            learner, Reach.of(recipe.model), recipe.streams if recipe.data.rows == "stream" else None
+        )
         self.scales = learner.objective.scales
         self.failed = tf.Variable(HEALTHY, dtype=tf.int64, trainable=False, name="failed")
         self.gradients: dict[str, tf.Variable] | None = None  # made when an update has several micro-batches
@@ -158,10 +161,10 @@ class Engine:
         return norm
 
 
-def memory_of(learner: Learner, reach: Reach, streams: int) -> Memory | None:
-    """An empty memory for so many streams, where the recipe's rows are streams."""
+def memory_of(learner: Learner, reach: Reach, streams: int | None) -> Memory | None:
+    """An empty memory for so many streams; None where rows do not go on from one another."""
     recipe = learner.recipe
-    if recipe.data.rows != "stream":
+    if streams is None:
         return None
     return Memory(recipe.model, reach, streams, recipe.new_tokens, learner.network.compute_dtype)
 
