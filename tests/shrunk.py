@@ -45,7 +45,7 @@ class Bench:
         self.learner = Learner(self.recipe, vocab, self.recipe.train.precision)
         corpus = RandomTokens.drawn(4000, len(vocab.special), vocab.used, paired=self.learner.objective.encodes)
         self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
-        self.engine = Engine(self.learner, self.optimizer, self.recipe.train)
+        self.engine = Engine(self.learner, self.optimizer)
         shape = {
             "row_tokens": 24,
             "extra": self.learner.objective.extra_tokens,

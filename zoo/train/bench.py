@@ -81,7 +81,7 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
 
     vocab = nominal_vocab(recipe)
     learner = Learner(recipe, vocab, recipe.train.precision)
-    engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights), recipe.train)
+    engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights))
     corpus: Any = RandomTokens.drawn(
         8 * rows * (tokens + 1), len(vocab.special), vocab.used, paired=learner.objective.encodes
     )

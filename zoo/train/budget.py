@@ -9,8 +9,10 @@ import numpy as np
 
 from zoo import accounting
 from zoo.errors import UserError
+from zoo.machine import memory_limits
 from zoo.progress import duration, say
 from zoo.schema import Recipe
+from zoo.train.evaluation import HeldOut
 from zoo.train.feed import Feed
 
 if TYPE_CHECKING:
@@ -51,7 +53,21 @@ def fitting_rows(recipe: Recipe) -> int:
     return -(-recipe.streams // parts)
 
 
-def measure(engine: "Engine", feed: Feed, held_out: Feed) -> Seconds:
+def check_memory(recipe: Recipe) -> None:
+    """Refuses streams whose memory this machine cannot hold; what else a run needs comes on top."""
+    limits = memory_limits()
+    if not recipe.model.memory or not limits:
+        return
+    needed, room = accounting.remembered(recipe, half=recipe.train.precision == "bfloat16"), min(limits.values())
+    if needed.value > room:
+        most = int(room / needed.value * recipe.streams)
+        raise UserError(
+            f"the memory of the streams needs {accounting.size(needed.value, 'B')} ({needed.arithmetic}) and this"
+            f" machine has {accounting.size(room, 'B')}; at most {most} train.streams fit, or a shorter model.memory"
+        )
+
+
+def measure(engine: "Engine", feed: Feed, held_out: HeldOut) -> Seconds:
     """Times the parts of an update on real rows, then puts everything back as it was."""
     from zoo.train.step import to_device
 
@@ -71,7 +87,8 @@ def measure(engine: "Engine", feed: Feed, held_out: Feed) -> Seconds:
     seconds = _time(part, 3) * len(update.batches)
     if several:
         seconds += _time(lambda: engine.apply(0.0, 0), 2)
-    evaluation = _time(lambda: engine.evaluate(batch), 2) * len(held_out.parts)
+    scored = to_device(next(held_out.feed.micro_batches(0)))
+    evaluation = _time(lambda: engine.evaluate(scored, held_out.memory), 2) * len(held_out.feed.parts)
     engine.learner.set_weights(weights)
     engine.reset()
     return Seconds(seconds, evaluation)
