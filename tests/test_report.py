@@ -48,8 +48,11 @@ def test_the_masked_matrix_of_a_pair() -> None:
     assert not {"[CLS]", "[SEP]", "[PAD]"} & set(panel.predicts.values())
 
 
+ONE_PART = recipe("xlnet-base", model={"memory": 0}, data={"rows": "packed", "reuse": None, "bidirectional": False})
+
+
 def test_the_two_matrices_of_permutation() -> None:
-    content, query = panels(recipe("xlnet-base"), 12)
+    content, query = panels(ONE_PART, 12)
     places = [int(label.removeprefix("place ")) for label in query.rows]
     assert len(places) == 2 == len(query.predicts)
     first, second = sorted(places, key=lambda place: query.see[places.index(place)].sum())
@@ -63,10 +66,23 @@ def test_the_two_matrices_of_permutation() -> None:
     assert [query.predicts[row] for row in range(2)] == [content.columns[place] for place in places]
 
 
+def test_the_matrix_of_two_parts() -> None:
+    """The first sees nothing of the second, which sees all of the first; no context sees cls and sep."""
+    content, query = panels(recipe("xlnet-base", objective={"rate": 0.3}), 12)
+    assert content.columns[:6] == ["the", "old", "dog", "ran", "home", "and"]
+    assert [content.columns[place] for place in (8, 10, 11)] == ["<sep>", "<sep>", "<cls>"]
+    assert not content.see[:6, 6:].any()
+    assert content.see[6:, :6].all()
+    assert all(content.see[place, place] for place in range(12))
+    context = [place for place in (6, 7, 9) if place not in query.predicts]
+    assert not content.see[np.ix_(context, [8, 10, 11])].any()
+    assert len(query.rows) == 4
+
+
 def test_the_overview_shades_what_the_query_stream_loses() -> None:
     for name in ("gpt2-small", "bert-base"):
         assert not overview(recipe(name)).lost.any()
-    panel, (content, _) = overview(recipe("xlnet-base")), panels(recipe("xlnet-base"))
+    panel, (content, _) = overview(ONE_PART), panels(ONE_PART)
     assert (panel.see == content.see).all()
     assert sorted(zip(*np.nonzero(panel.lost), strict=True)) == [(place, place) for place in sorted(panel.predicts)]
 

@@ -95,7 +95,7 @@ class Permutation(Objective):
         # Where a whole document was chosen, its first token would be predicted from nothing. It is not scored, not even
         # where it would see a memory, of which an objective does not know; being of the lowest rank, it is context to
         # all others.
-        lowest = np.full((height, rows.doc.max() + 1), length)
+        lowest = np.full((height, rows.doc.max() + 1), rank.max())
         np.minimum.at(lowest, (np.arange(height)[:, None], rows.doc), rank)
         sees = rank > np.take_along_axis(lowest, rows.doc, axis=1)
         stream = Stream(rows.token, rows.doc, rows.position, rows.segment, rank.astype(np.int32))
