@@ -76,7 +76,7 @@ def test_the_matrix_of_two_parts() -> None:
     assert all(content.see[place, place] for place in range(12))
     context = [place for place in (6, 7, 9) if place not in query.predicts]
     assert not content.see[np.ix_(context, [8, 10, 11])].any()
-    assert len(query.rows) == 4
+    assert len(query.rows) == len(query.predicts) > 1
 
 
 def test_the_overview_shades_what_the_query_stream_loses() -> None:
@@ -183,6 +183,18 @@ def test_a_pair_tells_its_class_and_its_halves() -> None:
     assert lines[-2:] == ["  next_sentence: 1 of 1 places are scored", "    place 0: class 0"]
     second = int(np.argmax(batch.stream.segment[0]))
     assert f"    segment  0 at 0-{second - 1}, 1 at {second}-11" in lines
+
+
+def test_a_row_of_a_stream_says_how_it_goes_on() -> None:
+    made = toy(recipe("xlnet-base"), 12)
+    told = []
+    for reset, backward in ((True, False), (False, True)):
+        batch = made.batch._replace(reset=np.array([reset]), backward=np.array([backward]))
+        lines = list(batch_report.as_text(made.objective, batch, 0, lambda ids: [made.words[token] for token in ids]))
+        told.append(
+            lines[1 : lines.index("  (a query stream predicts: it sees the tokens of lower rank than its place)")]
+        )
+    assert told == [["  (the first row of its stream)"], ["  (goes on in its stream)", "  (its text runs backwards)"]]
 
 
 def test_padding_and_what_is_not_scored() -> None:
