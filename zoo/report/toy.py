@@ -29,9 +29,10 @@ def toy(recipe: Recipe, row_tokens: int) -> Toy:
     names = list(dict.fromkeys(TEXT))
     words = [*recipe.tokenizer.specials.values(), *names]
     vocab = Vocab(len(words), len(words), {role: n for n, role in enumerate(specials)})
-    # A recipe's blocks need not divide so short a row.
-    whole = recipe.with_changes(objective={"perm_size": None}) if "perm_size" in recipe.objective else recipe
-    objective = make_objective(whole.with_rows(2, row_tokens), vocab)
+    # A recipe's blocks need not divide so short a row, nor so short a stream hold its memory.
+    blocks = {"perm_size": None} if "perm_size" in recipe.objective else {}
+    fitting = recipe.with_changes(model={"memory": 0}, objective=blocks).with_rows(2, row_tokens)
+    objective = make_objective(fitting, vocab)
     width = row_tokens + objective.extra_tokens
     token = np.array([[len(specials) + names.index(TEXT[n % len(TEXT)]) for n in range(width)]], np.int32)
     text = np.ones_like(token, bool)
