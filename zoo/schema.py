@@ -339,6 +339,17 @@ class Recipe(Section):
         return self.train.streams or self.rows_per_update
 
     @property
+    def evaluated(self) -> "Recipe":
+        """The recipe with what evaluation has of its own."""
+        own = {"streams": self.streams} | {key: value for key, value in self.evaluation if value is not None}
+        parts = {"model": ("memory", "clamp", "same_length"), "data": ("row_tokens",), "train": ("streams",)}
+        changed = {
+            section: getattr(self, section).model_copy(update={key: own[key] for key in keys if key in own})
+            for section, keys in parts.items()
+        }
+        return self.model_copy(update=changed)
+
+    @property
     def new_tokens(self) -> int:
         """By how many tokens a stream advances from row to row: those that a memory keeps of a row."""
         return self.data.reuse or self.row_tokens

@@ -7,6 +7,7 @@ A token sees the tokens of its document whose rank is not above its own.
     prefix          rank = max(position, first predicting row)
     permutation     rank = place in the factorization order; context, which all see, -1
     encoder source  rank = 0, so that every decoder token (rank >= 0) sees it
+    memory          below everything: every token sees what is remembered of the rows before its own
 
 Ranks order the tokens of a document, so visibility is transitive: what many layers let through is exactly what one
 layer lets through, and a leak test can be exact. Padding has doc 0 and neither sees nor is seen.
@@ -29,3 +30,11 @@ def visible(query: Stream, key: Stream, *, strict: bool = False) -> Array:
     q_doc, k_doc = query.doc[:, :, None], key.doc[:, None, :]
     same = (k_doc <= q_doc) & (k_doc >= q_doc)  # symbolic tensors answer == with identity
     return see & same & (k_doc > 0)
+
+
+def within(back: int, place_BQ: Array, place_K: Array) -> Array:
+    """[B, Q, K] bool: keys at most `back` tokens before a query's place, or after it (`same_length`).
+
+    As in Transformer-XL's TensorFlow release: the token itself and `back` more; its PyTorch release has one less.
+    """
+    return place_BQ[:, :, None] <= place_K + back

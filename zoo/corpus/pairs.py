@@ -29,12 +29,7 @@ class Pairs(RowPlan):
     """
 
     def prepare(self, data: Data, whole: bool) -> None:
-        missing = [role for role in ("cls", "sep") if role not in self.special]
-        if missing:
-            raise UserError(
-                f"data.rows pairs needs the special tokens {' and '.join(missing)};"
-                f" tokenizer.specials has {', '.join(self.special) or 'none'}"
-            )
+        self.require("data.rows pairs", "cls", "sep")
         self.most = self.width - RESERVED
         if self.most < 2:
             raise UserError(f"data.row_tokens {self.row_tokens} holds no pair; the shortest that does: {RESERVED + 2}")

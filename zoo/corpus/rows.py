@@ -29,18 +29,24 @@ def plan(
     special: dict[str, int],
     seed: int,
     whole: bool = False,
+    streams: int | None = None,
+    memory: int = 0,
 ) -> "RowPlan":
     """The plan that `data.rows` names; its rows hold row_tokens + extra tokens.
 
     whole: for evaluation. Epoch 0 then predicts every token of the split exactly once; a row that is short is padded.
-    Raises UserError where the split is too small for one row, or has nothing to pair.
+    streams: as train.streams; memory: as model.memory, of which no stream may have less. For evaluation there are fewer
+    streams where the split is too small for so many: the plan's own `streams` says how many.
+    Raises UserError where the split is too small for one row, or for the streams, or has nothing to pair.
     """
     from zoo.corpus.pairs import Pairs
+    from zoo.corpus.streams import Segments, Streams
     from zoo.corpus.translated import Translated
 
     kinds: dict[str, type[RowPlan]] = {"packed": Packed, "document": Document, "pairs": Pairs, "parallel": Translated}
+    kinds["stream"] = Streams if data.reuse is None else Segments
     kind = kinds[data.rows]
-    return kind(tokens, data, row_tokens, extra, rows_per_update, special, seed, whole)
+    return kind(tokens, data, row_tokens, extra, rows_per_update, special, seed, whole, streams, memory)
 
 
 def generator(seed: int, epoch: int, site: str) -> np.random.Generator:
@@ -52,6 +58,7 @@ class RowPlan:
     """Rows of one split; `rows_in_epoch` of them make an epoch."""
 
     rows_in_epoch: int
+    streams: int | None = None  # rows that are read side by side, each going on; None = no row goes on after another
 
     def __init__(
         self,
@@ -63,12 +70,15 @@ class RowPlan:
         special: dict[str, int],
         seed: int,
         whole: bool,
+        streams: int | None,
+        memory: int,
     ):
         self.tokens = tokens
         self.token, self.flags = np.asarray(tokens.token), np.asarray(tokens.flags)
         self.documents, self.sentences = np.asarray(tokens.documents), np.asarray(tokens.sentences)
         self.row_tokens, self.extra, self.width = row_tokens, extra, row_tokens + extra
         self.rows_per_update, self.special, self.seed = rows_per_update, special, seed
+        self.asked_streams, self.memory = streams or rows_per_update, memory
         self.pad = special.get("pad", 0)
         self.column = np.arange(self.width)
         # Two, because the rows of an update may lie on both sides of an epoch's end.
@@ -77,8 +87,20 @@ class RowPlan:
 
     def rows(self, update: int, first: int, count: int) -> Rows:
         """Rows `first` to `first + count - 1` of an update."""
+        return self.cut(self.lines(update, first, count))
+
+    def lines(self, update: int, first: int, count: int) -> np.ndarray:
+        """The lines of the tables that describe them."""
         epoch, at = np.divmod(update * self.rows_per_update + first + np.arange(count), self.rows_in_epoch)
-        return self.cut(np.concatenate([self.cached_table(int(e))[at[epoch == e]] for e in np.unique(epoch)]))
+        return np.concatenate([self.cached_table(int(e))[at[epoch == e]] for e in np.unique(epoch)])
+
+    def require(self, what: str, *roles: str) -> None:
+        """Raises UserError where the tokenizer lacks one of these special tokens."""
+        if missing := [role for role in roles if role not in self.special]:
+            raise UserError(
+                f"{what} needs the special tokens {' and '.join(missing)};"
+                f" tokenizer.specials has {', '.join(self.special) or 'none'}"
+            )
 
     def prepare(self, data: Data, whole: bool) -> None:
         """Sets rows_in_epoch and what the tables are drawn from."""

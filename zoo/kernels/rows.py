@@ -1,9 +1,16 @@
-"""Writing some rows of a variable, in place."""
+"""Reading and writing some rows of a variable, in place."""
 
 from typing import Any
 
 import keras
 from keras import ops
+
+
+def read_rows(variable: keras.Variable, rows: Any) -> Any:
+    """These rows [R] of a variable [B, ...]: [R, ...]; the others are not read."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.take(variable.value, rows, axis=0)
+    return variable.value.sparse_read(rows)
 
 
 def write_rows(variable: keras.Variable, rows: Any, new: Any) -> None:

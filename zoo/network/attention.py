@@ -22,7 +22,7 @@ class Keys(NamedTuple):
 
     k: Any  # [B, H, K, d]
     v: Any  # [B, H, K, d]
-    r: Any | None  # [H, R, d], projected distances
+    r: Any | None  # [H, R, d], projected distances; [B, H, R, d] where rows differ in their direction
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -64,14 +64,19 @@ class Attention(Part):
         self.segment_bias = per_head() if segments else None
         self.segment = per_head(2) if segments else None  # same, other
 
-    def keys(self, x_BKD: Any, table_RD: Any = None) -> Keys:
-        """Keys and values of a stream; `table` holds its distances, which are sinusoids where none is given."""
+    def keys(self, x_BKD: Any, table_RD: Any = None, backward_B: Any = None) -> Keys:
+        """Keys and values of a stream; `table` holds its distances, which are sinusoids where none is given.
+
+        backward: rows that run backwards; then there are two tables, [2, R, D], and theirs is the second.
+        """
         r_HRd = None
         if self.r is not None:
             if table_RD is None:
                 length = sizes(x_BKD)[1]
                 table_RD = sinusoid(distances(length, length), x_BKD.shape[2])
             r_HRd = self._heads(self.r(table_RD))
+            if backward_B is not None:
+                r_HRd = ops.take(r_HRd, ops.cast(backward_B, "int32"), axis=0)
         return Keys(self._heads(self.k(x_BKD)), self._heads(self.v(x_BKD)), r_HRd)
 
     def call(
@@ -85,7 +90,7 @@ class Attention(Part):
         noise: RowNoise | None = None,
     ) -> Any:
         """[B, Q, D]. see: True = may attend, None = all; keys: of another stream; other: True = another segment;
-        at: the queries' places among the keys, None where query i stands at key i."""
+        at: where the queries stand in the row that the last keys are, None where query i is its token i."""
         keys = keys or self.keys(x_BQD)
         share_BHQK = self.shares(x_BQD, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP)
         weight_BHQK, scale = thin(self.lowered(share_BHQK), self.dropout, noise, "weights")
@@ -112,7 +117,8 @@ class Attention(Part):
             if at_BP is None:
                 score_BHQK += float32(relative_shift(score_BHQR, length))
             else:
-                score_BHQK += float32(relative_gather(score_BHQR, at_BP, length, length))
+                row = sizes(r_HRd)[-2] - length  # R is the row's tokens and all keys
+                score_BHQK += float32(relative_gather(score_BHQR, at_BP, row, length))
         if self.segment is not None and other_BQK is not None:
             # only the difference counts: what all keys of a query share cancels in the softmax
             step_H1d = self.lowered(self.segment[1] - self.segment[0])[:, None]

@@ -100,9 +100,9 @@ class Block(Part):
         self.inner_norm = norm_layer()
         self.inner = FeedForward(width, inner or 4 * width, activation=activation, dropout=inner_dropout, **drawn)
 
-    def keys(self, x_BKD: Any, table_RD: Any = None) -> Keys:
-        """What the queries of other streams find in the stream x, before the block has changed it."""
-        return self.attend.keys(self._before(self.attend_norm, x_BKD), table_RD)
+    def keys(self, x_BKD: Any, table_RD: Any = None, backward_B: Any = None) -> Keys:
+        """What queries find in the stream x, before the block has changed it."""
+        return self.attend.keys(self._before(self.attend_norm, x_BKD), table_RD, backward_B)
 
     def source_keys(self, x_BSD: Any) -> Keys:
         """What cross-attention finds in a source."""

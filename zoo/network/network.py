@@ -20,6 +20,7 @@ from zoo.network.embedding import Embed
 from zoo.network.heads import Head, Scores
 from zoo.network.initial import initialize
 from zoo.network.layers import Norm, Part, float32, sizes
+from zoo.network.past import Past, Reach
 from zoo.network.positions import distances, sinusoid
 from zoo.schema import Model
 from zoo.visibility import visible
@@ -83,8 +84,13 @@ class Network(Part):
         if seed is not None:
             initialize(self, model, seed)
 
-    def read(self, stream: Stream, source: Stream | None = None, noise: RowNoise | None = None) -> Any:
-        """Hidden states of a stream, [B, T, D] float32; a model with an encoder reads the source too."""
+    def read(
+        self, stream: Stream, source: Stream | None = None, noise: RowNoise | None = None, past: Past | None = None
+    ) -> Any:
+        """Hidden states of a stream, [B, T, D] float32; a model with an encoder reads the source too.
+
+        past: what the rows go on from; None = they go on from nothing.
+        """
         if (source is not None) != bool(self.encoder_blocks):
             has = (
                 "an encoder, and the objective made no"
@@ -93,14 +99,15 @@ class Network(Part):
             )
             raise UserError(f"this network has {has} source for it")
         seen = None if source is None else (self.encode(source, noise), visible(stream, source))
-        x_BTD = self._through(self.blocks, stream, self.embed(stream, noise=noise), noise, seen)
+        past = past or Past(Reach.of(self.model))
+        x_BTD = self._through(self.blocks, stream, self.embed(stream, noise=noise), past, noise, seen)
         return self._finish(x_BTD, noise)
 
     def encode(self, source: Stream, noise: RowNoise | None = None) -> Any:
         """What the decoder attends to: hidden states of the source, [B, S, D] float32."""
         noise = noise and noise.under("source")
         embed = self.source_embed or self.embed
-        x_BSD = self._through(self.encoder_blocks, source, embed(source, noise=noise), noise)
+        x_BSD = self._through(self.encoder_blocks, source, embed(source, noise=noise), Past(Reach()), noise)
         return x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD)
 
     def _through(
@@ -108,45 +115,51 @@ class Network(Part):
         blocks: list[Block],
         stream: Stream,
         x_BTD: Any,
+        past: Past,
         noise: RowNoise | None,
         seen: tuple[Any, Any] | None = None,
     ) -> Any:
         """The residual stream after these blocks; seen: the encoded source [B, S, D], and who sees it [B, T, S]."""
-        see_BTT, other_BTT = visible(stream, stream), self._other(stream, stream)
-        table_RD = self._distances(stream, noise)
+        see_BTK, other_BTK = past.see(stream, visible(stream, stream)), self._other(stream, stream, past)
+        table_RD = self._distances(stream, past, noise)
         for index, block in enumerate(blocks):
             source, see_source_BTS = (None, None) if seen is None else (block.source_keys(seen[0]), seen[1])
             x_BTD = block(
                 x_BTD,
-                see_BTT,
+                see_BTK,
+                None if past.plain else block.keys(past.before(index, x_BTD), table_RD, past.backward_B),
                 source=source,
                 see_source_BQS=see_source_BTS,
                 table_RD=table_RD,
-                other_BQK=other_BTT,
+                other_BQK=other_BTK,
                 noise=noise and noise.under(f"blocks.{index}"),
             )
         return x_BTD
 
-    def read_blind(self, stream: Stream, at_BP: Any, blank_D: Any, noise: RowNoise | None = None) -> Any:
+    def read_blind(
+        self, stream: Stream, at_BP: Any, blank_D: Any, noise: RowNoise | None = None, past: Past | None = None
+    ) -> Any:
         """Hidden states at the places `at` of readers that know the place but not its token, [B, P, D] float32.
 
         Two-stream attention (Yang et al. 2019, section 2.3): the blind stream starts as `blank`, shares every weight,
         and reads the stream's tokens of lower rank than its place.
         """
+        past = past or Past(Reach.of(self.model))
         query = Stream(*(take_places(field, at_BP) for field in stream))
         blind = noise and noise.under("blind")
         x_BTD = self.embed(stream, noise=noise)
         start = ops.broadcast_to(float32(blank_D), (*sizes(at_BP), self.model.width))
         g_BPD = self.embed(query, start, noise=blind)
-        see_BTT, other_BTT = visible(stream, stream), self._other(stream, stream)
-        below_BPT, other_BPT = visible(query, stream, strict=True), self._other(query, stream)
-        table_RD = self._distances(stream, noise)
+        see_BTK, other_BTK = past.see(stream, visible(stream, stream)), self._other(stream, stream, past)
+        below_BPK = past.see(query, visible(query, stream, strict=True), at_BP)
+        other_BPK = self._other(query, stream, past)
+        table_RD = self._distances(stream, past, noise)
         for index, block in enumerate(self.blocks):
             site = f"blocks.{index}"
-            keys = block.keys(x_BTD, table_RD)
-            g_BPD = block(g_BPD, below_BPT, keys, other_BQK=other_BPT, at_BP=at_BP, noise=blind and blind.under(site))
+            keys = block.keys(past.before(index, x_BTD), table_RD, past.backward_B)
+            g_BPD = block(g_BPD, below_BPK, keys, other_BQK=other_BPK, at_BP=at_BP, noise=blind and blind.under(site))
             if index + 1 < len(self.blocks):  # nobody reads what the last block makes of the stream
-                x_BTD = block(x_BTD, see_BTT, keys, other_BQK=other_BTT, noise=noise and noise.under(site))
+                x_BTD = block(x_BTD, see_BTK, keys, other_BQK=other_BTK, noise=noise and noise.under(site))
         return self._finish(g_BPD, blind)
 
     def extend(
@@ -183,22 +196,27 @@ class Network(Part):
         """What the head makes of hidden states [..., D], for whoever asks for a loss or the likeliest words."""
         return self.head.scores(hidden, self.embed.token)
 
-    def _other(self, query: Stream, key: Stream) -> Any:
+    def _other(self, query: Stream, key: Stream, past: Past) -> Any:
         """[B, Q, K] bool: two tokens of different segments, where scores depend on it."""
         if self.model.positions != "relative" or not self.model.segments:
             return None
-        return ops.not_equal(query.segment[:, :, None], key.segment[:, None, :])
+        return ops.not_equal(query.segment[:, :, None], past.segments(key)[:, None, :])
 
-    def _distances(self, stream: Stream, noise: RowNoise | None) -> Any:
-        """[R, D] float32: the table of relative positions, for all layers.
+    def _distances(self, stream: Stream, past: Past, noise: RowNoise | None) -> Any:
+        """[R, D] float32: the table of relative positions, for all layers; [2, R, D] where some rows run backwards.
 
         Unlike the XLNet release, whose table is tiled before dropout, all rows share one draw, as in Transformer-XL:
         else every row would project a table of its own.
         """
         if self.model.positions != "relative":
             return None
-        length = stream.token.shape[1]
-        table_RD = sinusoid(distances(length, length), self.model.width)
+        length = sizes(stream.token)[1]
+        distance_R: Any = distances(length, past.length + length)
+        if past.reach.clamp is not None:
+            distance_R = ops.clip(distance_R, -past.reach.clamp, past.reach.clamp)
+        if past.backward_B is not None:
+            distance_R = ops.stack([distance_R, -distance_R])
+        table_RD = sinusoid(distance_R, self.model.width)
         return drop(table_RD, self.model.dropout, noise and noise.shared(), "distances")
 
     def _finish(self, x: Any, noise: RowNoise | None) -> Any:

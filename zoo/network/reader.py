@@ -9,18 +9,28 @@ from zoo.batch import Places, Stream
 from zoo.kernels.random import RowNoise
 from zoo.network.layers import float32
 from zoo.network.network import Network, take_places
+from zoo.network.past import Past
 
 
 class Reader:
-    """A network bound to one pass; `layers` is what the objective's `build` returned, noise None means no dropout."""
+    """A network bound to one pass; `layers` is what the objective's `build` returned, noise None means no dropout.
 
-    def __init__(self, network: Network, layers: keras.layers.Layer | None = None, noise: RowNoise | None = None):
-        self.network, self.layers, self.noise = network, layers, noise
+    past: what the rows of the pass go on from; None = nothing.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        layers: keras.layers.Layer | None = None,
+        noise: RowNoise | None = None,
+        past: Past | None = None,
+    ):
+        self.network, self.layers, self.noise, self.past = network, layers, noise, past
         self.right: Any = 0.0  # in evaluation: the weighted number of tokens that scored highest where they were wanted
 
     def read(self, stream: Stream, source: Stream | None = None, at: Any = None) -> Any:
         """Hidden states, [B, T, D] float32, or [B, P, D] at the places `at`."""
-        hidden = self.network.read(stream, source, self.noise)
+        hidden = self.network.read(stream, source, self.noise, self.past)
         return hidden if at is None else take_places(hidden, at)
 
     def read_blind(self, stream: Stream, at: Any, blank: Any) -> Any:
@@ -28,7 +38,7 @@ class Reader:
 
         blank [D]: what they start from, a weight of the objective's own.
         """
-        return self.network.read_blind(stream, at, blank, self.noise)
+        return self.network.read_blind(stream, at, blank, self.noise, self.past)
 
     def logits(self, hidden: Any) -> Any:
         """[..., D] -> [..., V] float32."""

@@ -42,4 +42,5 @@ class Causal(Objective):
         rank = np.broadcast_to(np.arange(width - 1, dtype=np.int32), (height, width - 1))
         stream = Stream(rows.token[:, :-1], rows.doc[:, :-1], rows.position[:, :-1], rows.segment[:, :-1], rank)
         follows = (stream.doc > 0) & (rows.doc[:, 1:] == stream.doc)
-        return Batch(stream, None, {"causal": Places(None, rows.token[:, 1:], follows.astype(np.float32))})
+        predicted = Places(None, rows.token[:, 1:], follows.astype(np.float32))
+        return Batch(stream, None, {"causal": predicted}, rows.reset, rows.backward)

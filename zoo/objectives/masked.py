@@ -90,7 +90,7 @@ class Masked(Objective):
             assert rows.label is not None  # `check` saw to it
             first = np.zeros((len(token), 1), np.int32)
             tasks["next_sentence"] = Places(first, rows.label[:, None], (rows.doc[:, :1] > 0).astype(np.float32))
-        return Batch(stream, None, tasks)
+        return Batch(stream, None, tasks, rows.reset, rows.backward)
 
     def ask(self, rows: Rows, chosen: Array) -> Batch:
         token = np.where(chosen, np.int32(self.vocab.special["mask"]), rows.token)

@@ -79,7 +79,7 @@ class Permutation(Objective):
         sees = rank > np.take_along_axis(lowest, rows.doc, axis=1)
         stream = Stream(rows.token, rows.doc, rows.position, rows.segment, rank)
         predicted = places.places(chosen & sees, rows.token, places.most(settings.rate, length))
-        return Batch(stream, None, {"permutation": predicted})
+        return Batch(stream, None, {"permutation": predicted}, rows.reset, rows.backward)
 
     def ask(self, rows: Rows, chosen: Array) -> Batch:
         stream = Stream(rows.token, rows.doc, rows.position, rows.segment, np.where(chosen, 0, -1).astype(np.int32))

@@ -50,6 +50,8 @@ def _made(recipe: Recipe, update: int, count: int) -> tuple[Objective, Batch, Re
         rows_per_update=recipe.rows_per_update,
         special=tokenizer.special,
         seed=seed,
+        streams=recipe.streams,
+        memory=recipe.model.memory,
     )
     rows = planned.rows(update, 0, count)
     batch = objective.make_batch(Noise(seed, update, 0, count), rows)

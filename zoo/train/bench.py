@@ -84,11 +84,12 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
 
     vocab = nominal_vocab(recipe)
     learner = Learner(recipe, vocab, recipe.train.precision)
-    engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights), recipe.train)
+    engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights))
     corpus: Any = RandomTokens.drawn(
         8 * rows * (tokens + 1), len(vocab.special), vocab.used, paired=learner.objective.encodes
     )
     shape: dict[str, Any] = {"row_tokens": tokens, "extra": learner.objective.extra_tokens, "rows_per_update": rows}
+    shape["streams"] = recipe.streams
     feed = Feed(learner.objective, plan(corpus, recipe.data, **shape, special=vocab.special, seed=0), rows, rows, 0)
     return Workload(recipe, feed, engine)
 

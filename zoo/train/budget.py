@@ -9,8 +9,10 @@ import numpy as np
 
 from zoo import accounting
 from zoo.errors import UserError
+from zoo.machine import memory_limits
 from zoo.progress import duration, say
 from zoo.schema import Recipe
+from zoo.train.evaluation import HeldOut
 from zoo.train.feed import Feed
 
 if TYPE_CHECKING:
@@ -40,18 +42,32 @@ def device() -> str:
 def fitting_rows(recipe: Recipe) -> int:
     """Rows that pass through the network at once: as set, else as many as are fast and fit."""
     if recipe.train.micro_rows is not None:
-        return min(recipe.train.micro_rows, recipe.rows_per_update)
+        return min(recipe.train.micro_rows, recipe.streams)
     from zoo.kernels.probe import accelerators
 
     tokens, room = (GPU_TOKENS, GPU_BYTES) if accelerators() else (CPU_TOKENS, CPU_BYTES)
     row = accounting.activation_bytes(recipe, half=recipe.train.precision == "bfloat16").value
     fitting = max(1, min(tokens // recipe.row_tokens, int(room / row)))
     # Equal micro-batches: the smallest number of them, then the rows that spread evenly over that number.
-    parts = -(-recipe.rows_per_update // fitting)
-    return -(-recipe.rows_per_update // parts)
+    parts = -(-recipe.streams // fitting)
+    return -(-recipe.streams // parts)
 
 
-def measure(engine: "Engine", feed: Feed, held_out: Feed) -> Seconds:
+def check_memory(recipe: Recipe) -> None:
+    """Refuses streams whose memory this machine cannot hold; what else a run needs comes on top."""
+    limits = memory_limits()
+    if not recipe.model.memory or not limits:
+        return
+    needed, room = accounting.remembered(recipe, half=recipe.train.precision == "bfloat16"), min(limits.values())
+    if needed.value > room:
+        most = int(room / needed.value * recipe.streams)
+        raise UserError(
+            f"the memory of the streams needs {accounting.size(needed.value, 'B')} ({needed.arithmetic}) and this"
+            f" machine has {accounting.size(room, 'B')}; at most {most} train.streams fit, or a shorter model.memory"
+        )
+
+
+def measure(engine: "Engine", feed: Feed, held_out: HeldOut) -> Seconds:
     """Times the parts of an update on real rows, then puts everything back as it was."""
     from zoo.train.step import to_device
 
@@ -71,8 +87,8 @@ def measure(engine: "Engine", feed: Feed, held_out: Feed) -> Seconds:
     seconds = _time(part, 3) * len(update.batches)
     if several:
         seconds += _time(lambda: engine.apply(0.0, 0), 2)
-    parts = -(-held_out.rows // held_out.micro_rows)
-    evaluation = _time(lambda: engine.evaluate(batch), 2) * parts
+    scored = to_device(next(held_out.feed.micro_batches(0)))
+    evaluation = _time(lambda: engine.evaluate(scored, held_out.memory), 2) * len(held_out.feed.parts)
     engine.learner.set_weights(weights)
     engine.reset()
     return Seconds(seconds, evaluation)

@@ -1,7 +1,8 @@
 """Checkpoints on disk: whole or not there at all.
 
-`checkpoints/step-00001000/` holds model.safetensors, optimizer.safetensors, state.json and MANIFEST.json (every file's
-size and sha256, written last). A checkpoint is written to a temporary folder, flushed to the disk and renamed.
+`checkpoints/step-00001000/` holds model.safetensors, optimizer.safetensors, memory.safetensors where rows are streams,
+state.json and MANIFEST.json (every file's size and sha256, written last). A checkpoint is written to a temporary
+folder, flushed to the disk and renamed.
 """
 
 import json
@@ -21,7 +22,7 @@ from zoo.progress import say
 from zoo.schema import Train
 from zoo.tensors import TensorFile, write_tensors
 
-WEIGHTS, SLOTS, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+WEIGHTS, SLOTS, MEMORY, STATE = "model.safetensors", "optimizer.safetensors", "memory.safetensors", "state.json"
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -40,17 +41,25 @@ def found(run: Path) -> dict[int, Path]:
     return dict(sorted(((int(p.name.removeprefix("step-")), p) for p in named), reverse=True))
 
 
-def save(run: Path, step: int, weights: Mapping[str, Any], slots: Mapping[str, Any], state: dict[str, Any]) -> None:
+def save(
+    run: Path,
+    step: int,
+    weights: Mapping[str, Any],
+    slots: Mapping[str, Any],
+    memory: Mapping[str, Any],
+    state: dict[str, Any],
+) -> None:
     """Writes one checkpoint, unless it is there. OSError when the disk will not have it.
 
-    weights, slots: what numpy can read, by name; it is read here and not before.
+    weights, slots, memory: what numpy can read, by name; it is read here and not before. No file for an empty memory.
     """
     final = folder_of(run, step)
     if final.exists():
         return
     with disk.whole_folder(final) as folder:
-        for values, name in ((weights, WEIGHTS), (slots, SLOTS)):
-            write_tensors({key: np.asarray(value) for key, value in values.items()}, folder / name)
+        for values, name in ((weights, WEIGHTS), (slots, SLOTS), (memory, MEMORY)):
+            if values or name != MEMORY:
+                write_tensors({key: np.asarray(value) for key, value in values.items()}, folder / name)
         (folder / STATE).write_text(json.dumps({"step": step, **state}, indent=1, sort_keys=True))
         disk.write_manifest(folder)
 
@@ -133,7 +142,8 @@ def tidy(run: Path, step: int) -> None:
             say(f"it is kept as {aside}")
 
 
-def load(checkpoint: Path) -> tuple[TensorFile, TensorFile, dict[str, Any]]:
-    """Weights, optimizer slots and the state of a checkpoint."""
+def load(checkpoint: Path) -> tuple[TensorFile, TensorFile, TensorFile | None, dict[str, Any]]:
+    """Weights, optimizer slots, memory (None where it has none) and the state of a checkpoint."""
     state = json.loads((checkpoint / STATE).read_text())
-    return TensorFile(checkpoint / WEIGHTS), TensorFile(checkpoint / SLOTS), state
+    memory = TensorFile(checkpoint / MEMORY) if (checkpoint / MEMORY).exists() else None
+    return TensorFile(checkpoint / WEIGHTS), TensorFile(checkpoint / SLOTS), memory, state

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.corpus.shards import Tokens
 from zoo.train.feed import Feed
 
 if TYPE_CHECKING:
+    from zoo.network.memory import Memory
     from zoo.train.step import Engine
 
 
@@ -17,25 +18,34 @@ def losses(sums: dict[str, float], weights: dict[str, float], scales: dict[str, 
     return {"loss": sum(scales[task] * mean for task, mean in means.items()), **means}
 
 
+class HeldOut(NamedTuple):
+    """A split that is evaluated."""
+
+    feed: Feed
+    tokens: Tokens  # what it reads
+    memory: "Memory | None"  # of its streams, where its rows are streams
+
+
 def evaluate(
-    engine: "Engine", held_out: Feed, tokens: Tokens, shown: Callable[[int, int], None] = lambda rows, of: None
+    engine: "Engine", held_out: HeldOut, shown: Callable[[int, int], None] = lambda rows, of: None
 ) -> dict[str, Any]:
-    """The losses over all rows of `held_out`, which reads `tokens`, and the share of tokens that were guessed right.
+    """The losses over all rows of a split, and the share of tokens that were guessed right.
 
     Bits per byte too where the loss is the likelihood of a text: for causal objectives alone. `shown(rows, of)` is
     called after every micro-batch.
     """
     from zoo.train.step import to_device
 
+    feed, tokens, memory = held_out
     objective = engine.learner.objective
     sums, weights, right = dict.fromkeys(objective.scales, 0.0), dict.fromkeys(objective.scales, 0.0), 0.0
-    for done, batch in enumerate(held_out.micro_batches(0), start=1):
-        totals, hits = engine.evaluate(to_device(batch))
+    for part, batch in zip(feed.parts, feed.micro_batches(0), strict=True):
+        totals, hits = engine.evaluate(to_device(batch), memory, part.start)
         right += float(hits)
         for task, total in totals.items():
             sums[task] += float(total)
             weights[task] += float(batch.tasks[task].weight.sum())
-        shown(min(done * held_out.micro_rows, held_out.rows), held_out.rows)
+        shown(part.stop, feed.rows)
     found = losses(sums, weights, objective.scales)
     predicted = sum(weights[task] for task in objective.token_tasks)
     found["accuracy"] = right / predicted if predicted else 0.0

@@ -18,7 +18,7 @@ class Update(NamedTuple):
     """All micro-batches of one update, and every task's weight summed over them."""
 
     number: int
-    batches: list[Batch]  # of equal shapes; rows that fill up the last one have doc 0 and weight 0
+    batches: list[Batch]  # of equal shapes; rows that fill one up, at its end, have doc 0 and weight 0
     firsts: list[int]  # every micro-batch's first row in the update
     weights: dict[str, float]
 
@@ -28,19 +28,28 @@ class Update(NamedTuple):
 
 
 class Feed:
-    """Makes updates from a plan; row r of update u is the same however the rows are split."""
+    """Makes updates from a plan; row r of update u is the same however the rows are split.
+
+    Where the plan's rows are of streams, a micro-batch holds rows of different ones.
+    """
 
     def __init__(self, objective: Objective, plan: RowPlan, rows: int, micro_rows: int, seed: int):
         self.objective = objective
         self.plan = plan
         self.rows = rows
-        self.micro_rows = min(micro_rows, rows)
+        group = min(plan.streams or rows, rows)  # no part holds two rows of one stream, of which one goes on
+        self.micro_rows = min(micro_rows, group)
+        self.parts = [
+            range(first, min(first + self.micro_rows, start + group, rows))
+            for start in range(0, rows, group)
+            for first in range(start, min(start + group, rows), self.micro_rows)
+        ]  # the rows of every micro-batch
         self.seed = seed
 
     def update(self, number: int) -> Update:
         """Update `number`, on the host."""
         batches = list(self.micro_batches(number))
-        firsts = list(range(0, self.rows, self.micro_rows))
+        firsts = [part.start for part in self.parts]
         tasks = batches[0].tasks
         weights = {task: float(sum(np.sum(b.tasks[task].weight, dtype=np.float64) for b in batches)) for task in tasks}
         return Update(number, batches, firsts, weights)
@@ -58,10 +67,10 @@ class Feed:
 
     def micro_batches(self, number: int) -> Iterator[Batch]:
         """The micro-batches of update `number`, in order."""
-        for first in range(0, self.rows, self.micro_rows):
-            count = min(self.micro_rows, self.rows - first)
-            rows = self.plan.rows(number, first, count)
-            yield filled(self.objective.make_batch(Noise(self.seed, number, first, count), rows), self.micro_rows)
+        for part in self.parts:
+            rows = self.plan.rows(number, part.start, len(part))
+            noise = Noise(self.seed, number, part.start, len(part))
+            yield filled(self.objective.make_batch(noise, rows), self.micro_rows)
 
 
 def filled(batch: Batch, rows: int) -> Batch:
@@ -79,4 +88,5 @@ def filled(batch: Batch, rows: int) -> Batch:
         type(batch.stream)(*fill_all(batch.stream)),
         None if batch.source is None else type(batch.source)(*fill_all(batch.source)),
         {task: type(places)(*fill_all(places)) for task, places in batch.tasks.items()},
+        *fill_all((batch.reset, batch.backward)),
     )

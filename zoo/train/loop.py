@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import accounting
 from zoo.corpus.prepare import open_texts, tokenized
-from zoo.corpus.shards import Tokens
 from zoo.disk import write_whole
 from zoo.errors import Interrupted, RunFailed, UserError, some
 from zoo.home import home
@@ -20,7 +19,7 @@ from zoo.saved import is_folder, open_saved
 from zoo.schema import Recipe
 from zoo.tensors import TensorFile
 from zoo.train import budget, checkpoint, evaluation, run
-from zoo.train.feed import Feed, Update
+from zoo.train.feed import Update
 from zoo.train.schedule import learning_rate
 from zoo.train.session import Session
 from zoo.train.signals import Stop, caught
@@ -226,7 +225,7 @@ class Loop:
             self.display.evaluating(rows, of)
             self.stop.check()
 
-        found = evaluation.evaluate(session.engine, session.held_out, session.corpus.valid, shown)
+        found = evaluation.evaluate(session.engine, session.held_out, shown)
         self.display.tell(f"validation after update {session.step}: {evaluation.describe(found)}")
         self._write({"step": session.step, "split": "valid", **found})
         session.losses[session.step] = found["loss"]
@@ -239,14 +238,14 @@ class Loop:
             folder = checkpoint.averaged_of(self.folder)
             say(f"the mean of the checkpoints of updates {some([str(step) for step in steps])} is in {folder}")
             session.learner.set_weights(TensorFile(folder / checkpoint.WEIGHTS))
-            self._evaluate("valid", session.held_out, session.corpus.valid, averaged=len(steps))
-        if session.test is not None and session.corpus.test is not None:
-            self._evaluate("test", session.test, session.corpus.test)
+            self._evaluate("valid", session.held_out, averaged=len(steps))
+        if session.test is not None:
+            self._evaluate("test", session.test)
         self._show()
 
-    def _evaluate(self, split: str, rows: Feed, tokens: Tokens, **facts: Any) -> None:
+    def _evaluate(self, split: str, held_out: evaluation.HeldOut, **facts: Any) -> None:
         """One more line of metrics.jsonl, for the weights as they are at the end."""
-        found = evaluation.evaluate(self.session.engine, rows, tokens, lambda done, of: self.stop.check())
+        found = evaluation.evaluate(self.session.engine, held_out, lambda done, of: self.stop.check())
         say(f"{split}: {evaluation.describe(found)}")
         self._write({"step": self.session.step, "split": split, **found, **facts})
 
@@ -258,7 +257,7 @@ class Loop:
         session = self.session
         corpus = session.corpus
         model = Loaded(self.recipe, corpus.tokenizer, session.learner, source_tokenizer=corpus.source_tokenizer)
-        text = sample(model, session.held_out.plan.rows(0, 0, 1))
+        text = sample(model, session.held_out.feed.plan.rows(0, 0, 1))
         write_whole(self.folder / run.SAMPLE, printable(text) + "\n")
 
     def _fail_if_not_finite(self) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from zoo import disk
 from zoo.corpus.prepare import Corpus
-from zoo.corpus.rows import plan
+from zoo.corpus.rows import RowPlan, plan
+from zoo.corpus.shards import Tokens
 from zoo.errors import RunFailed, UserError, some
 from zoo.objective import Vocab
 from zoo.progress import say
@@ -15,6 +16,7 @@ from zoo.saved import Saved
 from zoo.schema import Recipe
 from zoo.tensors import check_shapes
 from zoo.train import budget, checkpoint, run
+from zoo.train.evaluation import HeldOut
 from zoo.train.feed import EVALUATION_SEED, Feed
 from zoo.train.saver import Saver
 from zoo.train.start import Learner, fitting_precision, start_backend
@@ -32,33 +34,52 @@ class Session:
             settled = {"precision": fitting_precision(recipe)}
             recipe = recipe.with_changes(train=settled)
             recipe = recipe.with_changes(train={"micro_rows": budget.fitting_rows(recipe)})
+        budget.check_memory(recipe)
         self.recipe, self.corpus, self.folder = recipe, corpus, folder
         tokenizer = corpus.tokenizer
         vocab = Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special)
         self.learner = Learner(recipe, vocab, recipe.train.precision)
         self.optimizer = Optimizer(recipe.train.adam, self.learner.weights)
-        self.engine = Engine(self.learner, self.optimizer, recipe.train)
+        self.engine = Engine(self.learner, self.optimizer)
         objective = self.learner.objective
-        shape: dict[str, Any] = {"row_tokens": recipe.row_tokens, "extra": objective.extra_tokens}
-        shape |= {"special": tokenizer.special, "rows_per_update": recipe.rows_per_update}
-        rows = plan(corpus.train, recipe.data, **shape, seed=recipe.train.seed)
-        held_out = plan(corpus.valid, recipe.data, **shape, seed=EVALUATION_SEED, whole=True)
-        micro_rows = recipe.train.micro_rows or 1
-        self.feed = Feed(objective, rows, recipe.rows_per_update, micro_rows, recipe.train.seed)
-        count = held_out.rows_in_epoch
-        if recipe.train.evaluate_tokens is not None:
-            count = min(count, -(-recipe.train.evaluate_tokens // recipe.row_tokens))
-        self.held_out = Feed(objective, held_out, count, micro_rows, EVALUATION_SEED)
-        self.test: Feed | None = None
-        if corpus.test is not None:
-            test = plan(corpus.test, recipe.data, **shape, seed=EVALUATION_SEED, whole=True)
-            self.test = Feed(objective, test, test.rows_in_epoch, micro_rows, EVALUATION_SEED)
+        rows = self._plan(recipe, corpus.train, seed=recipe.train.seed)
+        self.feed = Feed(objective, rows, recipe.rows_per_update, recipe.train.micro_rows or 1, recipe.train.seed)
+        self.held_out = self._held_out(corpus.valid, recipe.train.evaluate_tokens)
+        self.test = None if corpus.test is None else self._held_out(corpus.test, None)
         if (told := rows.about()) is not None:
             say(f"rows: {told}")
         self.step = 0  # updates done
         self.losses: dict[int, float] = {}  # of the validation split, after which update
         self.saver = Saver()
         self.saved_at = time.monotonic()
+
+    def _plan(self, recipe: Recipe, tokens: Tokens, seed: int, whole: bool = False) -> RowPlan:
+        return plan(
+            tokens,
+            recipe.data,
+            row_tokens=recipe.row_tokens,
+            extra=self.learner.objective.extra_tokens,
+            rows_per_update=recipe.rows_per_update,
+            special=self.corpus.tokenizer.special,
+            seed=seed,
+            whole=whole,
+            streams=recipe.streams,
+            memory=recipe.model.memory,
+        )
+
+    def _held_out(self, tokens: Tokens, most: int | None) -> HeldOut:
+        """A split as it is evaluated: all of it, or rows of at least `most` tokens."""
+        from zoo.network.past import Reach
+        from zoo.train.step import memory_of
+
+        recipe = self.recipe.evaluated
+        rows = self._plan(recipe, tokens, EVALUATION_SEED, whole=True)
+        count = rows.rows_in_epoch
+        if most is not None:
+            group = rows.streams or 1  # all streams go on equally far
+            count = min(count, -(-most // (recipe.row_tokens * group)) * group)
+        feed = Feed(self.learner.objective, rows, count, recipe.train.micro_rows or 1, EVALUATION_SEED)
+        return HeldOut(feed, tokens, memory_of(self.learner, Reach.of(recipe.model), rows.streams))
 
     def init_from(self, starting: Saved) -> None:
         """Takes the weights of another model that fit by name and shape, and says which."""
@@ -91,12 +112,16 @@ class Session:
     def restore(self, found: Path | None) -> None:
         """Goes on from a checkpoint, the newest whole one of the run; from the start where that is None."""
         if found is not None:
-            weights, slots, state = checkpoint.load(found)
-            own = {name: tuple(value.shape) for name, value in (self.learner.weights | self.optimizer.slots).items()}
-            check_shapes(f"the tensors in {found} do not fit its recipe", own, weights.shapes | slots.shapes)
+            weights, slots, memory, state = checkpoint.load(found)
+            own = self.learner.weights | self.optimizer.slots | self.engine.remembered()
+            shapes = weights.shapes | slots.shapes | (memory.shapes if memory is not None else {})
+            fault = f"the tensors in {found} do not fit its recipe"
+            check_shapes(fault, {name: tuple(value.shape) for name, value in own.items()}, shapes)
             self.learner.set_weights(weights)
             for name, value in slots.items():
                 self.optimizer.slots[name].assign(value)
+            if self.engine.memory is not None and memory is not None:
+                self.engine.memory.restore(memory)
             self.step = state["step"]
             say(f"resumed from {found}")
         checkpoint.tidy(self.folder, self.step)
@@ -119,9 +144,16 @@ class Session:
                 " with more room --resume continues from the one before"
             ) from None
 
-    def _save(self, step: int, weights: dict[str, Any], slots: dict[str, Any], losses: dict[int, float]) -> None:
+    def _save(
+        self,
+        step: int,
+        weights: dict[str, Any],
+        slots: dict[str, Any],
+        memory: dict[str, Any],
+        losses: dict[int, float],
+    ) -> None:
         """The lines of metrics.jsonl up to a checkpoint's step are on the disk before it is."""
         disk.flush(self.folder / run.METRICS)
         train = self.recipe.train
-        checkpoint.save(self.folder, step, weights, slots, {"tokens": step * train.tokens_per_update})
+        checkpoint.save(self.folder, step, weights, slots, memory, {"tokens": step * train.tokens_per_update})
         checkpoint.drop(self.folder, train, losses)

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from zoo.batch import Array, Batch
 from zoo.kernels.random import RowNoise
+from zoo.network.memory import Memory
+from zoo.network.past import Reach
 from zoo.network.reader import Reader
-from zoo.schema import Train
 from zoo.train.optimizer import Optimizer
 from zoo.train.start import Learner
 
@@ -25,12 +26,19 @@ HEALTHY = -1  # `failed` holds this until an update is not finite, then that upd
 
 
 class Engine:
-    """Runs updates of one learner; all its state is in variables."""
+    """Runs updates of one learner; all its state is in variables.
 
-    def __init__(self, learner: Learner, optimizer: Optimizer, train: Train):
+    memory: what the rows of an update go on from, where they are a stream's; else None.
+    """
+
+    def __init__(self, learner: Learner, optimizer: Optimizer):
         self.learner = learner
         self.optimizer = optimizer
-        self.train = train
+        recipe = learner.recipe
+        self.train = recipe.train
+        self.memory = memory_of(
+            learner, Reach.of(recipe.model), recipe.streams if recipe.data.rows == "stream" else None
+        )
         self.scales = learner.objective.scales
         self.failed = tf.Variable(HEALTHY, dtype=tf.int64, trainable=False, name="failed")
         self.gradients: dict[str, tf.Variable] | None = None  # made when an update has several micro-batches
@@ -59,40 +67,56 @@ class Engine:
         rate = tf.constant(learning_rate, tf.float32)
         return self._whole(batch, _scalars(factors), rate, *_keys(update, 0))
 
-    def evaluate(self, batch: Batch) -> tuple[dict[str, Array], Array]:
-        """Every task's total without dropout, and the weighted number of tokens that were guessed right."""
-        return self._score(batch)
+    def evaluate(self, batch: Batch, memory: Memory | None = None, first: int = 0) -> tuple[dict[str, Array], Array]:
+        """Every task's total without dropout, and the weighted number of tokens that were guessed right.
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The weights and the optimizer's slots as they are now, by name: tensors that later updates leave alone.
+        memory: of the streams that are evaluated, and first: the first row's number among all.
+        """
+        return self._score(batch, memory, tf.constant(first, tf.int64))
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """The weights, the optimizer's slots and the memory as they are now, by name: tensors that later updates leave
+        alone.
 
         This takes no time: a tensor that was read shares its variable's buffer. An op that changes a variable in place
         copies a buffer first that somebody else holds (TensorFlow's PrepareToUpdateVariable), so that the next update
         pays for one copy of what is still held.
         """
         weights = {name: weight.value.read_value() for name, weight in self.learner.weights.items()}
-        return weights, {name: slot.value.read_value() for name, slot in self.optimizer.slots.items()}
+        slots = {name: slot.value.read_value() for name, slot in self.optimizer.slots.items()}
+        return weights, slots, self.remembered()
+
+    def remembered(self) -> dict[str, Any]:
+        """What the streams remember, by name; nothing where rows are no streams."""
+        return {} if self.memory is None else self.memory.state()
 
     def reset(self) -> None:
-        """Forgets everything but the weights: summed gradients, optimizer slots, failure."""
+        """Forgets everything but the weights: summed gradients, optimizer slots, memory, failure."""
         for state in (*(self.gradients or {}).values(), *(slot.value for slot in self.optimizer.slots.values())):
             state.assign(tf.zeros_like(state))
+        if self.memory is not None:
+            self.memory.forget()
         self.failed.assign(HEALTHY)
 
-    def _totals(self, batch: Batch, noise: RowNoise) -> dict[str, Any]:
-        reader = Reader(self.learner.network, self.learner.layers, noise)
-        return self.learner.objective.score(reader, batch)
+    def _totals(
+        self, batch: Batch, noise: RowNoise | None, memory: Memory | None, first: Any
+    ) -> tuple[dict[str, Any], Any]:
+        past = None if memory is None else memory.past(first, batch.reset, batch.backward)
+        reader = Reader(self.learner.network, self.learner.layers, noise, past)
+        totals = self.learner.objective.score(reader, batch)
+        if memory is not None and past is not None:
+            memory.take(first, past)
+        return totals, reader.right
 
-    def _evaluated(self, batch: Batch) -> tuple[dict[str, Any], Any]:
-        reader = Reader(self.learner.network, self.learner.layers)
-        return self.learner.objective.score(reader, batch), reader.right
+    def _evaluated(self, batch: Batch, memory: Memory | None, first: Any) -> tuple[dict[str, Any], Any]:
+        return self._totals(batch, None, memory, first)
 
     def _backward(self, batch: Batch, factors: Any, update: Any, first: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         noise = RowNoise(self.train.seed, update, first)
         values = {name: weight.value for name, weight in self.learner.weights.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(list(values.values()))
-            totals = self._totals(batch, noise)
+            totals, _ = self._totals(batch, noise, self.memory, first)
             loss = tf.add_n([factors[task] * total for task, total in totals.items()])
         found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return {name: tf.convert_to_tensor(gradient) for name, gradient in found.items()}, totals
@@ -135,6 +159,14 @@ class Engine:
 
         self.failed.assign(tf.cond(healthy, change, skip))
         return norm
+
+
+def memory_of(learner: Learner, reach: Reach, streams: int | None) -> Memory | None:
+    """An empty memory for so many streams; None where rows do not go on from one another."""
+    recipe = learner.recipe
+    if streams is None:
+        return None
+    return Memory(recipe.model, reach, streams, recipe.new_tokens, learner.network.compute_dtype)
 
 
 def to_device(batch: Batch) -> Batch:
