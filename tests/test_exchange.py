@@ -356,6 +356,8 @@ def test_rows_of_a_longer_context_are_those_of_the_like(tmp_path: Path) -> None:
         ("bert-base", {"model": {"segments": 0}}, ["BertForPreTraining", "model.segments 1 or more (it is 0)"]),
         ("xlnet-base", {"model": {"attention_bias": True}}, ["XLNetLMHeadModel", "model.attention_bias False"]),
         ("gpt2-small", {"model": {"embedding_scale": True}}, ["GPT2LMHeadModel", "model.embedding_scale False"]),
+        ("gpt2-small", {"model": {"cutoffs": [5]}}, ["GPT2LMHeadModel", "model.cutoffs () (it is (5,))"]),
+        ("xlnet-base", {"model": {"tied_biases": True}}, ["XLNetLMHeadModel", "model.tied_biases False"]),
         ("transformer-base", {"model": {"norm": "pre"}}, ["MarianMTModel", "model.norm 'post' (it is 'pre')"]),
         ("transformer-base", {"model": {"norm_epsilon": 1e-6}}, ["model.norm_epsilon 1e-05 (it is 1e-06)"]),
         ("transformer-base", {"model": {"positions": "learned"}}, ["model.positions 'sinusoidal'"]),

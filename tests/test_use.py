@@ -71,6 +71,15 @@ def test_the_cache_serves_relative_positions():
     assert relative.generate(["so it", "x"], 12) == relative.generate(["so it", "x"], 12, cached=False)
 
 
+def test_a_vocabulary_in_bins_is_written_and_scored():
+    binned = model(CAUSAL, positions="relative", tied_biases=True, cutoffs=[40, 60, 90], div_val=2)
+    assert binned.generate(["so it", "x"], 12) == binned.generate(["so it", "x"], 12, cached=False)
+    ids = np.array([[binned.tokenizer.special["eod"], *binned.tokenizer.encode("so it goes")]])
+    log_chance = binned.logits(ids[:, :-1])[0]
+    expected = log_chance[np.arange(log_chance.shape[0]), ids[0, 1:]].sum()
+    assert binned.score(["so it goes"])[0] == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_prompt_is_continued_alone_as_among_others(causal):
     assert causal.generate(["to be", "x"], 9)[:1] == causal.generate(["to be"], 9)
 

@@ -34,6 +34,7 @@ class GPT2(Family):
         "model.embedding_scale": (False,),
         "model.embedding_norm": (False,),
         "model.attention_bias": (True,),
+        "model.cutoffs": ((),),
         "model.head_transform": (False,),
         "model.head_bias": (False,),
     }
