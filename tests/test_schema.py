@@ -61,6 +61,8 @@ def refusal(**changed: Any) -> str:
         ({"objective": "causal"}, "objective is 'causal': input should be a valid dictionary"),
         ({"objective": {"name": "masked"}}, "masked needs the special tokens mask; tokenizer.specials has eod"),
         ({"model": {"encoder_layers": 1, "positions": "relative"}}, "positions relative are for a model without an"),
+        ({"model": {"head_positions": True, "positions": "sinusoidal"}}, "head_positions needs positions learned and"),
+        ({"model": {"head_positions": True, "head_bias": True}}, "head_bias false; they are learned and true"),
         ({"tokenizer": {"kind": "wordpeice"}}, "tokenizer.kind is 'wordpeice': input should be 'bytes_bpe', "),
     ],
 )  # fmt: skip

@@ -52,6 +52,7 @@ class Model(Section):
     attention_bias: bool = True  # biases of the projections of attention
     head_transform: bool = False  # BERT's dense + activation + norm before the vocabulary
     head_bias: bool = False  # one bias a vocabulary row
+    head_positions: bool = False  # the loss's softmax covers the rows of learned positions too (the first GPT)
     init: Literal["normal", "truncated_normal", "xavier_uniform"] = (
         "normal"  # xavier_uniform: of matrices, not of tables
     )
@@ -67,6 +68,11 @@ class Model(Section):
     def _fits(self) -> "Model":
         if self.encoder_layers and self.positions == "relative":
             raise ValueError("positions relative are for a model without an encoder; allowed: learned, sinusoidal")
+        if self.head_positions and (self.positions != "learned" or self.head_bias):
+            raise ValueError(
+                f"head_positions needs positions learned and head_bias false; they are {self.positions} and"
+                f" {str(self.head_bias).lower()}"
+            )
         if self.width % self.heads:
             divisors = [n for n in range(1, self.width + 1) if self.width % n == 0]
             close = min(divisors, key=lambda n: (abs(n - self.heads), n))
@@ -253,6 +259,11 @@ class Recipe(Section):
     def source_size(self) -> int | None:
         """Rows of the encoder's own table of tokens; None where it shares the decoder's."""
         return None if self.source_tokenizer is None else self.source_tokenizer.size
+
+    @property
+    def scored_rows(self) -> int:
+        """Rows that the softmax of a token's loss covers: the vocabulary's, and the positions' where they count."""
+        return self.tokenizer.size + (self.model.context if self.model.head_positions else 0)
 
     @property
     def rows_per_update(self) -> int:

@@ -170,11 +170,17 @@ class Network(Part):
 
     def logits(self, hidden: Any) -> Any:
         """[..., D] -> [..., V] float32."""
-        return float32(self.scores(hidden))
+        return float32(self.head(hidden, self.embed.token.table))
 
     def scores(self, hidden: Any) -> Any:
-        """The logits in the dtype they were computed in, for a loss that does its own statistics."""
-        return self.head(hidden, self.embed.token.table)
+        """The logits in the dtype they were computed in, for a loss that does its own statistics.
+
+        [..., V], or [..., V + context] where the rows of positions are scored too, as if they followed the tokens'.
+        """
+        table_VD = self.embed.token.table
+        if self.model.head_positions and self.embed.position is not None:
+            table_VD = ops.concatenate([table_VD, self.embed.position.table])
+        return self.head(hidden, table_VD)
 
     def _other(self, query: Stream, key: Stream) -> Any:
         """[B, Q, K] bool: two tokens of different segments, where scores depend on it."""

@@ -34,7 +34,7 @@ class Session:
             recipe = recipe.with_changes(train={"micro_rows": budget.fitting_rows(recipe)})
         self.recipe, self.corpus, self.folder = recipe, corpus, folder
         tokenizer = corpus.tokenizer
-        vocab = Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special)
+        vocab = Vocab(recipe.scored_rows, tokenizer.size, tokenizer.special)
         self.learner = Learner(recipe, vocab, recipe.train.precision)
         self.optimizer = Optimizer(recipe.train.adam, self.learner.weights)
         self.engine = Engine(self.learner, self.optimizer, recipe.train)
