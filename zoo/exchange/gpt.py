@@ -37,9 +37,6 @@ class GPT(GPT2):
     def architecture(self, recipe: Recipe, absent: frozenset[str]) -> str:
         return "OpenAIGPTLMHeadModel"
 
-    def known(self, name: str) -> str:
-        return super().known(f"transformer.{name}" if name == "position_ids" else name)
-
     def idle(self, names: Collection[str]) -> set[str]:
         """And numbered positions."""
-        return super().idle(names) | {"transformer.position_ids"} & set(names)
+        return super().idle(names) | {"position_ids", "transformer.position_ids"} & set(names)
