@@ -62,6 +62,14 @@ def test_causal_predicts_at_every_place() -> None:
     assert found.per_token == sum(terms(found).values())
 
 
+def test_rows_of_positions_that_are_scored_are_counted() -> None:
+    plain, scored = small({"name": "causal"}), small({"name": "causal"}, head_positions=True)
+    assert accounting.params(scored) == accounting.params(plain)
+    assert terms(accounting.flops(scored))["vocabulary"] == 6 * (260 + 16) * 24
+    more = accounting.memory(scored, 3, half=True)[-1].value - accounting.memory(plain, 3, half=True)[-1].value
+    assert more == 3 * 8 * 16 * 16  # rows x (a logit and its gradient) x tokens x positions
+
+
 def test_masked_predicts_at_some() -> None:
     found = small({"name": "masked", "rate": 0.25, "next_sentence": True}, head_transform=True)
     assert terms(accounting.flops(found)) == {

@@ -235,6 +235,7 @@ PUBLISHED = {  # heads included, without the objective's own layers
     "gpt2-medium": 354_823_168,
     "gpt2-large": 774_030_080,
     "gpt2-xl": 1_557_611_200,
+    "gpt": 116_534_784,
     "bert-base": 110_106_428 - (768 * 768 + 768) - (768 * 2 + 2),  # less pooler and next-sentence classifier
     "bert-large": 336_226_108 - (1024 * 1024 + 1024) - (1024 * 2 + 2),
     # tables and head bias, then 12 layers: 5 projections, 3 score biases and 2 segments, inner, 2 norms

@@ -72,6 +72,8 @@ def refusal(**changed: Any) -> str:
         ({"model": {"div_val": 2}}, "div_val 2 is for a vocabulary in bins, and there are no cutoffs"),
         ({"model": {"cutoffs": [9, 20], "div_val": 5}}, "div_val 5 leaves bin 2 no width: 24 // 5**2 is 0; the largest"
          " that does not: 4"),
+        ({"model": {"head_positions": True, "positions": "sinusoidal"}}, "head_positions needs positions learned and"),
+        ({"model": {"head_positions": True, "head_bias": True}}, "head_bias false; they are learned and true"),
         ({"tokenizer": {"kind": "wordpeice"}}, "tokenizer.kind is 'wordpeice': input should be 'bytes_bpe', "),
     ],
 )  # fmt: skip

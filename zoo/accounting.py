@@ -77,7 +77,7 @@ def flops(recipe: Recipe) -> Flops:
     Matrix products alone, as everyone counts them (Kaplan et al. 2020, section 2.1): 6 for every weight that a token
     meets, 12 x width for every token that it is compared with; all pairs count, hidden ones too.
     """
-    tokens, width, vocab = recipe.row_tokens, recipe.model.width, recipe.tokenizer.size
+    tokens, width, vocab = recipe.row_tokens, recipe.model.width, recipe.scored_rows
     layers, found = recipe.model.layers, weights(recipe)
     objective, places = _places(recipe)
     predicting = sum(places[task] for task in objective.token_tasks)
@@ -173,7 +173,7 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
     cross = (
         tokens * (4 * model.width + number * 6 * model.width + 10 * model.heads * tokens) if objective.encodes else 0
     )
-    shortlist, *tails = bins(model, vocab := recipe.tokenizer.size)
+    shortlist, *tails = bins(model, vocab := recipe.scored_rows)
     scored = shortlist.size + len(tails) + sum(round(_share(tail, vocab) * tail.size) for tail in tails)
     logits = 2 * FLOAT * predicting * scored
     attends = f" + {model.layers} x {size(cross, 'B')} of cross-attention" if cross else ""

@@ -65,6 +65,7 @@ class Model(Section):
     div_val: Count = 1  # words of bin b are width // div_val**b wide, and projected
     head_transform: bool = False  # BERT's dense + activation + norm before the vocabulary
     head_bias: bool = False  # one bias a vocabulary row
+    head_positions: bool = False  # the loss's softmax covers the rows of learned positions too (the first GPT)
     init: Literal["normal", "truncated_normal", "xavier_uniform"] = (
         "normal"  # xavier_uniform: of matrices, not of tables
     )
@@ -85,6 +86,11 @@ class Model(Section):
             raise ValueError(f"memory, same_length and clamp need positions relative; positions is {self.positions}")
         if self.positions != "relative" and self.tied_biases:
             raise ValueError(f"tied_biases need positions relative; positions is {self.positions}")
+        if self.head_positions and (self.positions != "learned" or self.head_bias):
+            raise ValueError(
+                f"head_positions needs positions learned and head_bias false; they are {self.positions} and"
+                f" {str(self.head_bias).lower()}"
+            )
         if self.width % self.heads:
             near = nearest_divisor(self.heads, self.width)
             raise ValueError(f"heads {self.heads} do not divide width {self.width}; nearest that does: {near}")
@@ -362,6 +368,11 @@ class Recipe(Section):
     def source_size(self) -> int | None:
         """Rows of the encoder's own table of tokens; None where it shares the decoder's."""
         return None if self.source_tokenizer is None else self.source_tokenizer.size
+
+    @property
+    def scored_rows(self) -> int:
+        """Rows that the softmax of a token's loss covers: the vocabulary's, and the positions' where they count."""
+        return self.tokenizer.size + (self.model.context if self.model.head_positions else 0)
 
     @property
     def rows_per_update(self) -> int:

@@ -41,7 +41,7 @@ def _made(recipe: Recipe, update: int, count: int) -> tuple[Objective, Batch, Re
     """What the training loop would make of these rows."""
     corpus = tokenized(recipe, open_texts(recipe.data.corpus, recipe.data), {}, home())
     tokenizer, seed = corpus.tokenizer, recipe.train.seed
-    objective = make_objective(recipe, Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special))
+    objective = make_objective(recipe, Vocab(recipe.scored_rows, tokenizer.size, tokenizer.special))
     planned = rows_of(recipe, objective, corpus.train, tokenizer.special, seed)
     rows = planned.rows(update, 0, count)
     batch = objective.make_batch(Noise(seed, update, 0, count), rows)

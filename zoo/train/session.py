@@ -36,7 +36,7 @@ class Session:
         budget.check_memory(recipe)
         self.recipe, self.corpus, self.folder = recipe, corpus, folder
         tokenizer = corpus.tokenizer
-        vocab = Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special)
+        vocab = Vocab(recipe.scored_rows, tokenizer.size, tokenizer.special)
         self.learner = Learner(recipe, vocab, recipe.train.precision)
         self.optimizer = Optimizer(recipe.train.adam, self.learner.weights)
         self.engine = Engine(self.learner, self.optimizer)
