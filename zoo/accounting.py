@@ -160,7 +160,8 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
     Of a block: the residual stream in float32 before each norm, and in the compute dtype two normed copies, q, k, v,
     what attention mixed, two dropped outputs and the dropout's choices (9 widths), the inner layer before and after its
     activation; of a pair of tokens 10 bytes (softmax in float32, its dropped copy, the choices). Of a predicted place
-    the logits and their gradient in float32. Compare Korthikanti et al. 2022, section 4.1.
+    the logits and their gradient in float32, those of a tail's words by their share of a text. Compare Korthikanti et
+    al. 2022, section 4.1.
     """
     model, tokens = recipe.model, recipe.row_tokens
     number = 2 if half else FLOAT

@@ -3,7 +3,8 @@
 The first bin is the shortlist; the others are tails, which the shortlist's softmax knows as one more word each, their
 clusters (Grave et al. 2017). Words of later bins may be narrower (Baevski & Auli 2019, as in Dai et al. 2019).
 
-Shapes: N tokens, n some of them, D width, W width of a bin, S words of the shortlist, C words of a tail, V vocabulary.
+Shapes: N tokens, n some of them, D width, W width of a bin, S words of the shortlist and clusters, C words of a tail,
+V vocabulary.
 """
 
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ class Tail(NamedTuple):
 class AdaptiveScores:
     """The logits of shortlist and clusters at some places, and what is asked of them and of the tails.
 
-    log p(word of a tail) = log p(its cluster) + log p(word | its cluster); S clusters and words of the shortlist.
+    log p(word of a tail) = log p(its cluster) + log p(word | its cluster).
     """
 
     def __init__(self, score_NS: Any, tails: list[Tail], hidden_ND: Any, shape: Any):
@@ -100,9 +101,9 @@ class AdaptiveScores:
 
     def logits(self) -> Any:
         """[..., V] float32: the log-probability of every word."""
-        words_NS, *cluster_N1 = self._log_chances()
+        words, *cluster_N1 = self._log_chances()
         of_tails = zip(cluster_N1, self.tails, strict=True)
-        found = [words_NS, *(each + ops.log_softmax(tail.scores(self.hidden_ND)) for each, tail in of_tails)]
+        found = [words, *(each + ops.log_softmax(tail.scores(self.hidden_ND)) for each, tail in of_tails)]
         log_NV: Any = ops.concatenate(found, axis=-1)
         return ops.reshape(log_NV, (*self.shape, log_NV.shape[-1]))
 
@@ -110,7 +111,7 @@ class AdaptiveScores:
         """The weighted sum of the cross-entropies in nats, a float32 scalar; a tail reads its own words' places."""
         assert not smoothing, "labels are smoothed for an encoder's decoder, which has no vocabulary in bins"
         target_N, weight_N = ops.reshape(target, (-1,)), ops.reshape(weight, (-1,))
-        first_N, of_tails = target_N, []
+        first_N, of_tails = target_N, []  # what is wanted of the first softmax: the word, or its cluster
         for column, tail in enumerate(self.tails, self.tails[0].bin.first):
             inside_N = _inside(target_N, tail.bin)
             first_N = ops.where(inside_N, column, first_N)
@@ -122,11 +123,11 @@ class AdaptiveScores:
     def likeliest(self) -> Any:
         """[...] int32: the most probable word. A tail is only read where its cluster is likelier than any word so far,
         for no word is likelier than its cluster."""
-        words_NS, *cluster_N1 = self._log_chances()
-        best_N, word_N = ops.max(words_NS, axis=-1), ops.argmax(words_NS, axis=-1)
+        words, *cluster_N1 = self._log_chances()
+        best_N, word_N = ops.max(words, axis=-1), ops.argmax(words, axis=-1)
         for each_N1, tail in zip(cluster_N1, self.tails, strict=True):
             cluster_N = each_N1[:, 0]
-            # where it is not read, `given` is 0 and what follows compares the cluster itself
+            # where the tail is not read, `given` is 0: the cluster itself is compared, and loses
             given_N, place_N = for_chosen(tail.best, cluster_N > best_N, self.hidden_ND)
             better_N = cluster_N + given_N > best_N
             best_N = ops.where(better_N, cluster_N + given_N, best_N)
@@ -134,7 +135,7 @@ class AdaptiveScores:
         return ops.reshape(word_N, self.shape)
 
     def _log_chances(self) -> list[Any]:
-        """Of the shortlist's words, and of each cluster, [N, 1]."""
+        """Log-probabilities: of the shortlist's words, [N, words], then of each cluster, [N, 1]."""
         first = self.tails[0].bin.first
         found: Any = ops.split(ops.log_softmax(self.score_NS), [*range(first, first + len(self.tails))], axis=-1)
         return found
@@ -158,14 +159,13 @@ class AdaptiveHead(Part):
         cutoffs = list(self.model.cutoffs)
         biases: Any = ops.split(ops.zeros(self.vocab_size) if self.bias is None else self.bias, cutoffs)
         if isinstance(token, AdaptiveEmbedding):
-            tables: Any = [each.table for each in token.tables]
+            tables: Any = [self.lowered(each.table) for each in token.tables]
             projections = [self.lowered(each.kernel) for each in token.projections]
         else:
-            tables, projections = ops.split(token.table, cutoffs), [None] * len(biases)
-        table_SW = self.lowered(ops.concatenate([tables[0], self.clusters.table]))
+            tables, projections = ops.split(self.lowered(token.table), cutoffs), [None] * len(biases)
+        table_SW: Any = ops.concatenate([tables[0], self.lowered(self.clusters.table)])
         bias_S: Any = ops.concatenate([biases[0], self.clusters.bias])
-        lowered = [self.lowered(table) for table in tables[1:]]
-        tails = [Tail(*each) for each in zip(self.tails, lowered, biases[1:], projections[1:], strict=True)]
+        tails = [Tail(*each) for each in zip(self.tails, tables[1:], biases[1:], projections[1:], strict=True)]
         hidden_ND = self.lowered(ops.reshape(hidden, (-1, self.model.width)))
         x_NW = hidden_ND if self.projection is None else self.projection(hidden_ND)
         score_NS = float32(matmul_transposed(x_NW, table_SW)) + bias_S
