@@ -14,15 +14,20 @@ STILL = {"dropout": 0.0, "attention_dropout": 0.0, "inner_dropout": 0.0, "final_
 
 
 def shrunk(name: str, model: dict | None = None, **train) -> Recipe:
-    """A registered recipe with two layers of width 20, rows of 24 tokens and 8 rows an update."""
+    """A registered recipe with two layers of width 20, rows of 24 tokens and 8 rows an update.
+
+    Of rows that are streams 12 tokens are reused, where any are, and a memory has 8.
+    """
     wanted = {"tokens_per_update": 192, "updates": 4, "warmup_updates": 1, "precision": "float32", **train}
     published = recipe(name)
-    encoder = {"encoder_layers": 2} if published.model.encoder_layers else {}
+    depends = {"encoder_layers": 2} if published.model.encoder_layers else {}
+    depends |= {"memory": 8} if published.model.memory else {}
     return published.with_changes(
-        model={"width": 20, "layers": 2, "heads": 2, "inner": 28, "context": 24, **encoder, **(model or {})},
+        model={"width": 20, "layers": 2, "heads": 2, "inner": 28, "context": 24, **depends, **(model or {})},
         tokenizer={"size": 101},
-        data={"row_tokens": 24},
-        train=dict.fromkeys(("average_checkpoints", "evaluate_every", "evaluate_tokens", "checkpoint_every")) | wanted,
+        data={"row_tokens": 24} | ({"reuse": 12} if published.data.reuse else {}),
+        train=dict.fromkeys(("average_checkpoints", "evaluate_every", "evaluate_tokens", "checkpoint_every", "streams"))
+        | wanted,
     )
 
 

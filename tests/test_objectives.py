@@ -346,39 +346,162 @@ def test_shares_that_exceed_one() -> None:
 
 # --- permutation
 
+Matrix = list[list[bool]]
 
-def facts(token: np.ndarray, chosen: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """_local_perm of XLNet's data_utils.py in plain loops: whom the content stream sees, and the query stream."""
-    length = len(token)
-    functional = [token[i] in (SPECIAL["sep"], SPECIAL["cls"]) for i in range(length)]
-    target = [bool(chosen[i]) and not functional[i] for i in range(length)]
-    ordinary = [not target[i] and not functional[i] for i in range(length)]
-    rank = [-1 if ordinary[i] else int(order[i]) for i in range(length)]
+
+def local_perm(functional: list[bool], selected: list[bool], order: list[int]) -> tuple[Matrix, Matrix, list[bool]]:
+    """_local_perm of XLNet's data_utils.py in plain loops: whom the content stream sees, whom the query stream sees,
+    what is predicted. order: where in the permutation each token comes.
+    """
+    length = len(order)
+    target = [selected[i] and not functional[i] for i in range(length)]
+    ordinary = [not selected[i] and not functional[i] for i in range(length)]
+    rank = [-1 if ordinary[i] else order[i] for i in range(length)]
     own = [rank[i] if target[i] else rank[i] + 1 for i in range(length)]
     query = [[ordinary[j] or own[i] > rank[j] for j in range(length)] for i in range(length)]
     content = [[query[i][j] or i == j for j in range(length)] for i in range(length)]
-    return np.array(content), np.array(query)
+    return content, query, target
 
 
-@pytest.mark.parametrize("kind", ["document", "pairs"])
-@given(seed=st.integers(0, 10**9), rate=st.sampled_from([1 / 6, 0.5]))
-def test_permutation_sees_as_released(kind: str, seed: int, rate: float) -> None:
-    rows = make_rows(kind, seed, count=2)
-    batch = make("permutation", rate=rate).make_batch(Noise(seed, 0, 0, 2), rows)
-    places, stream = batch.tasks["permutation"], batch.stream
-    assert places.at is not None
-    content, query = visible(stream, stream), visible(taken(stream, places.at), stream, strict=True)
-    for row in range(2):
-        real, scored = int(rows.doc[row].sum()), places.weight[row] > 0
-        chosen = np.zeros(real, bool)
-        chosen[places.at[row][scored]] = True
-        ranks = stream.rank[row, :real]
-        assert len(set(ranks[ranks >= 0])) == (ranks >= 0).sum()
-        assert (ranks[np.isin(stream.token[row, :real], [SPECIAL["cls"], SPECIAL["sep"]])] >= 0).all()
-        see, see_blind = facts(stream.token[row, :real], chosen, ranks)
-        np.testing.assert_array_equal(content[row, :real, :real], see)
-        np.testing.assert_array_equal(query[row, scored, :real], see_blind[places.at[row][scored]])
-        assert not content[row, :, real:].any()
+def joined_parts(parts: list[Matrix], memory: int) -> np.ndarray:
+    """All see the memory; the first part sees nothing of the second, and the second all of the first."""
+    length, before, seen = sum(map(len, parts)), 0, []
+    for part in parts:
+        after = length - before - len(part)
+        seen += [[True] * (memory + before) + row + [False] * after for row in part]
+        before += len(part)
+    return np.array(seen)
+
+
+@pytest.mark.parametrize("parted", [False, True])
+@hypothesis_settings(max_examples=100)
+@given(seed=st.integers(0, 10**9), rate=st.sampled_from([1 / 6, 0.5, 1.0]))
+def test_permutation_sees_as_released(parted: bool, seed: int, rate: float) -> None:
+    """Twelve rows of random lengths, blocks, words, directions and places of cls and sep."""
+    from zoo.network.past import Past, Reach
+
+    draw, count, memory = np.random.default_rng(seed), 12, 3
+    size = int(draw.integers(1, 7))
+    reuse = size * int(draw.integers(1, 5)) if parted else None
+    length = (reuse or 0) + size * int(draw.integers(1, 5))
+    perm_size = [None, size][draw.integers(2)]
+    token = draw.integers(6, VOCAB.used, (count, length)).astype(np.int32)
+    functional = draw.random(token.shape) < 0.15
+    token[functional] = draw.choice([SPECIAL["cls"], SPECIAL["sep"]], functional.sum())
+    doc, words = np.ones_like(token), draw.random(token.shape) < 0.6
+    rows = Rows(token, doc, doc, doc, words, words, backward=draw.random(count) < 0.5)
+    kind: Any = objective("permutation")
+    made = kind(kind.Settings(rate=rate, perm_size=perm_size), VOCAB, length, reuse)
+    noise = Noise(seed, 0, 0, count)
+    batch = made.make_batch(noise, rows)
+    stream, places = batch.stream, batch.tasks["permutation"]
+    blind = taken(stream, places.at)
+    past = Past(Reach(memory), [np.zeros((count, memory, 1))], np.full(count, memory, np.int32))
+    content = np.asarray(past.see(stream, visible(stream, stream)))
+    query = np.asarray(past.see(blind, visible(blind, stream, strict=True), places.at))
+
+    parts = [(noise, 0, reuse or length, -1)] + ([(noise.under("second"), reuse, length, reuse)] if reuse else [])
+    orders = [
+        part.uniform("permutation.order", perm_size or end - begin).argsort(axis=1) for part, begin, end, _ in parts
+    ]
+    for row in range(count):
+        found = []
+        for order, (_, begin, end, context) in zip(orders, parts, strict=True):
+            block = order.shape[1]
+            place = [int(order[row, i % block]) + i // block * block for i in range(end - begin)]
+            # What is selected of cls and sep makes no difference.
+            selected = (stream.rank[row, begin:end] != context).tolist()
+            found.append(local_perm(functional[row, begin:end].tolist(), selected, place))
+        contents, queries, targets = zip(*found, strict=True)
+        scored = places.weight[row] > 0
+        expected = joined_parts(queries, memory)
+        np.testing.assert_array_equal(content[row], joined_parts(contents, memory))
+        np.testing.assert_array_equal(query[row, scored], expected[places.at[row, scored]])
+        # What sees a memory at most is not scored; all other targets are.
+        sighted = np.concatenate(targets) & expected[:, memory:].any(axis=1)
+        assert places.at[row, scored].tolist() == np.flatnonzero(sighted).tolist()
+
+
+def test_permutation_in_blocks() -> None:
+    """Whatever stands in an earlier block of a part comes earlier, in the same order in all blocks."""
+    rows = make_rows("document", 0, count=40, length=24)
+    rows = rows._replace(doc=np.ones_like(rows.doc), token=np.maximum(rows.token, 6))
+    kind: Any = objective("permutation")
+    made = kind(kind.Settings(rate=1.0, perm_size=4), VOCAB, 24, 12)
+    rank = made.make_batch(Noise(0, 0, 0, 40), rows).stream.rank.reshape(40, 2, 3, 4)
+    later = np.array([0, 4, 8])[:, None]
+    np.testing.assert_array_equal(rank - rank[:, :, :1], np.broadcast_to(later, rank.shape))
+    np.testing.assert_array_equal(np.sort(rank[:, :, 0]), [[[0, 1, 2, 3], [13, 14, 15, 16]]] * 40)
+    assert len({tuple(order) for order in rank[:, 0, 0].tolist()}) > 10
+
+
+def xlnet_rows(seed: int, count: int, length: int, reuse: int) -> Rows:
+    """[reuse tokens][A][SEP][B][SEP][CLS]."""
+    draw = np.random.default_rng(seed)
+    token = draw.integers(6, VOCAB.used, (count, length)).astype(np.int32)
+    middle = draw.integers(reuse + 1, length - 3, count)
+    token[np.arange(count), middle] = token[:, -2] = SPECIAL["sep"]
+    token[:, -1] = SPECIAL["cls"]
+    column = np.broadcast_to(np.arange(length, dtype=np.int32), token.shape)
+    words = (token >= 6) & (draw.random(token.shape) < 0.6)
+    segment = (column > middle[:, None]).astype(np.int32) + (column == length - 1)
+    backward = np.arange(count) % 2 > 0
+    return Rows(token, np.ones_like(token), column, segment, words, words, None, None, ~backward, backward)
+
+
+def test_targets_of_two_parts() -> None:
+    """43 of the first 256 tokens; of the second part 42, less what fell on SEP and CLS."""
+    rows = xlnet_rows(0, 200, 512, 256)
+    kind: Any = objective("permutation")
+    batch = kind(kind.Settings(), VOCAB, 512, 256).make_batch(Noise(0, 0, 0, 200), rows)
+    places = batch.tasks["permutation"]
+    assert places.at.shape == (200, 85)
+    scored = places.weight > 0
+    assert ((places.at < 256) & scored).sum(axis=1).tolist() == [43] * 200
+    second = ((places.at >= 256) & scored).sum(axis=1)
+    assert second.max() == 42
+    assert second.min() >= 39
+    assert within((42 - second).sum(), 200 * 3, 42 / 256)
+    assert not np.isin(places.target[scored], [SPECIAL["sep"], SPECIAL["cls"]]).any()
+    np.testing.assert_array_equal(batch.reset, rows.reset)
+    np.testing.assert_array_equal(batch.backward, rows.backward)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_targets_of_backward_rows_are_those_of_the_text(seed: int) -> None:
+    """A row that is turned round has the targets it would have had, turned round, in each of its parts."""
+    rows = xlnet_rows(seed, 6, 48, 24)
+    parts = slice(24), slice(24, 48)
+    kind: Any = objective("permutation")
+    made = kind(kind.Settings(rate=0.5), VOCAB, 48, 24)
+
+    def turned(field: np.ndarray) -> np.ndarray:
+        return np.concatenate([field[:, part][:, ::-1] for part in parts], axis=1)
+
+    def chosen(rows: Rows) -> np.ndarray:
+        rank = made.make_batch(Noise(seed, 0, 0, 6), rows).stream.rank
+        return (rank != np.repeat([-1, 24], 24)) & ~np.isin(rows.token, [SPECIAL["sep"], SPECIAL["cls"]])
+
+    text = rows._replace(backward=np.zeros(6, bool))
+    back = text._replace(token=turned(rows.token), word_start=turned(rows.word_start), backward=np.ones(6, bool))
+    np.testing.assert_array_equal(chosen(back), turned(chosen(text)))
+
+
+def test_backward_rows_keep_their_padding() -> None:
+    """A stream's last row may be short: what is chosen is text, and the same as of the text read forwards."""
+    rows = make_rows("document", 3, count=6)
+    length = (rows.doc > 0).sum(axis=1)
+    source = np.where(rows.doc > 0, length[:, None] - 1 - np.arange(LENGTH), np.arange(LENGTH))
+    back = rows._replace(
+        token=np.take_along_axis(rows.token, source, axis=1),
+        word_start=np.take_along_axis(rows.word_start, source, axis=1),
+        backward=np.ones(6, bool),
+    )
+    made = make("permutation", rate=0.5)
+    one, other = (made.make_batch(Noise(0, 0, 0, 6), given).stream.rank >= 0 for given in (rows, back))
+    np.testing.assert_array_equal(other, np.take_along_axis(one, source, axis=1))
+    assert (other.sum(axis=1) > 2).all()
+    assert not other[rows.doc == 0].any()
 
 
 def test_permutation_counts_and_order() -> None:

@@ -48,8 +48,11 @@ def test_the_masked_matrix_of_a_pair() -> None:
     assert not {"[CLS]", "[SEP]", "[PAD]"} & set(panel.predicts.values())
 
 
+ONE_PART = recipe("xlnet-base", model={"memory": 0}, data={"rows": "packed", "reuse": None, "bidirectional": False})
+
+
 def test_the_two_matrices_of_permutation() -> None:
-    content, query = panels(recipe("xlnet-base"), 12)
+    content, query = panels(ONE_PART, 12)
     places = [int(label.removeprefix("place ")) for label in query.rows]
     assert len(places) == 2 == len(query.predicts)
     first, second = sorted(places, key=lambda place: query.see[places.index(place)].sum())
@@ -63,10 +66,23 @@ def test_the_two_matrices_of_permutation() -> None:
     assert [query.predicts[row] for row in range(2)] == [content.columns[place] for place in places]
 
 
+def test_the_matrix_of_two_parts() -> None:
+    """The first sees nothing of the second, which sees all of the first; no context sees cls and sep."""
+    content, query = panels(recipe("xlnet-base", objective={"rate": 0.3}), 12)
+    assert content.columns[:6] == ["the", "old", "dog", "ran", "home", "and"]
+    assert [content.columns[place] for place in (8, 10, 11)] == ["<sep>", "<sep>", "<cls>"]
+    assert not content.see[:6, 6:].any()
+    assert content.see[6:, :6].all()
+    assert all(content.see[place, place] for place in range(12))
+    context = [place for place in (6, 7, 9) if place not in query.predicts]
+    assert not content.see[np.ix_(context, [8, 10, 11])].any()
+    assert len(query.rows) == len(query.predicts) > 1
+
+
 def test_the_overview_shades_what_the_query_stream_loses() -> None:
     for name in ("gpt2-small", "bert-base"):
         assert not overview(recipe(name)).lost.any()
-    panel, (content, _) = overview(recipe("xlnet-base")), panels(recipe("xlnet-base"))
+    panel, (content, _) = overview(ONE_PART), panels(ONE_PART)
     assert (panel.see == content.see).all()
     assert sorted(zip(*np.nonzero(panel.lost), strict=True)) == [(place, place) for place in sorted(panel.predicts)]
 
@@ -167,6 +183,18 @@ def test_a_pair_tells_its_class_and_its_halves() -> None:
     assert lines[-2:] == ["  next_sentence: 1 of 1 places are scored", "    place 0: class 0"]
     second = int(np.argmax(batch.stream.segment[0]))
     assert f"    segment  0 at 0-{second - 1}, 1 at {second}-11" in lines
+
+
+def test_a_row_of_a_stream_says_how_it_goes_on() -> None:
+    made = toy(recipe("xlnet-base"), 12)
+    told = []
+    for reset, backward in ((True, False), (False, True)):
+        batch = made.batch._replace(reset=np.array([reset]), backward=np.array([backward]))
+        lines = list(batch_report.as_text(made.objective, batch, 0, lambda ids: [made.words[token] for token in ids]))
+        told.append(
+            lines[1 : lines.index("  (a query stream predicts: it sees the tokens of lower rank than its place)")]
+        )
+    assert told == [["  (the first row of its stream)"], ["  (goes on in its stream)", "  (its text runs backwards)"]]
 
 
 def test_padding_and_what_is_not_scored() -> None:

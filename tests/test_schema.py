@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 from zoo.accounting import params
 from zoo.errors import UserError
 from zoo.registry import recipe, recipes
-from zoo.schema import SPECIALS, Adam, Data, Expect, Model, Recipe, Section, TokenizerSpec, Train, checked, merged
+from zoo.schema import (
+    SPECIALS,
+    Adam,
+    Data,
+    Evaluation,
+    Expect,
+    Model,
+    Recipe,
+    Section,
+    TokenizerSpec,
+    Train,
+    checked,
+    merged,
+)
 
 NAMES = recipes()
 
@@ -138,6 +151,47 @@ def test_cutoffs_are_a_list_in_yaml(tmp_path: Path) -> None:
     assert recipe(file, model={"cutoffs": [9]}).model.cutoffs == (9,)
 
 
+STREAM: dict[str, Any] = {"model": {"positions": "relative"}, "data": {"rows": "stream"}}
+XLNET = merged(STREAM, {"objective": {"name": "permutation"}, "data": {"reuse": 8, "bidirectional": True}})
+XLNET["tokenizer"] = {"kind": "bytes", "size": 300, "specials": {"cls": "<c>", "sep": "<s>"}}
+
+
+@pytest.mark.parametrize(
+    "below, changed, told",
+    [
+        ({}, {"data": {"reuse": 8}}, "data: reuse and bidirectional are for rows that are a stream; rows is packed"),
+        ({}, {"data": {"bidirectional": True}}, "and bidirectional are for rows that are a stream; rows is packed"),
+        ({}, {"train": {"streams": 4}}, "train.streams 4 is for rows that are a stream; data.rows is packed"),
+        ({}, {"evaluation": {"streams": 4}}, "evaluation.streams 4 is for rows that are a stream; data.rows is packed"),
+        ({}, {"model": {"memory": 8}}, "memory, same_length and clamp need positions relative; positions is learned"),
+        (STREAM, {"data": {"rows": "packed"}, "model": {"memory": 8}}, "model.memory 8 is for rows that are a stream"),
+        (STREAM, {"train": {"streams": 3}}, "streams 3 do not divide the 4 rows of an update; nearest that does: 2"),
+        (STREAM, {"train": {"streams": 1}, "data": {"bidirectional": True}}, "and 1 streams have none; nearest: 2"),
+        (STREAM, {"model": {"memory": 161}}, "memory 161 is longer than a stream of this run: 160 tokens (10 rows"),
+        (STREAM, {"data": {"reuse": 8}}, "objective causal takes no rows of two parts; data.reuse is 8"),
+        (XLNET, {"model": {"memory": 81}}, "longer than a stream of this run: 80 tokens (10 rows x 8 new ones)"),
+        (XLNET, {"data": {"reuse": 12}}, "leaves no room for two segments in rows of 16 tokens; nearest that does: 11"),
+        (XLNET, {"evaluation": {"row_tokens": 8}}, "row_tokens is for rows that are all new; data.reuse is set"),
+        (XLNET, {"model": {"positions": "learned", "segments": 2}}, "data.reuse makes 3 segments; model.segments is 2"),
+        (XLNET, {"tokenizer": {"specials": {"sep": "<s>"}}}, "data.reuse needs the special tokens cls; tokenizer"),
+        (XLNET, {"objective": {"perm_size": 3}}, "3 does not divide parts of 8 and 8 tokens; nearest that does: 2"),
+        (XLNET, {"objective": {"perm_size": 4}, "data": {"reuse": 10}}, "of 10 and 6 tokens; nearest that does: 2"),
+        (STREAM, {"objective": {"name": "permutation", "perm_size": 6}}, "parts of 16 tokens; nearest that does: 4"),
+    ],
+)  # fmt: skip
+def test_streams_that_cannot_be(below: dict[str, Any], changed: dict[str, Any], told: str) -> None:
+    assert told in refusal(**merged(below, changed))
+
+
+def test_streams_that_can_be() -> None:
+    for changed in (STREAM, XLNET, merged(XLNET, {"objective": {"perm_size": 2}, "model": {"memory": 60}})):
+        found = checked(Recipe, values(**changed), "here")
+        assert found.streams == 4
+        shorter = found.with_rows(6, 12)
+        assert (shorter.rows_per_update, shorter.row_tokens, shorter.streams) == (6, 12, 6)
+        assert shorter.data.reuse == (None if found.data.reuse is None else 6)
+
+
 def test_rows_are_not_longer_than_the_context() -> None:
     assert "data.row_tokens 17 is above model.context 16" in refusal(data={"row_tokens": 17})
 
@@ -211,7 +265,7 @@ def test_defaults_are_valid() -> None:
 GUIDE = (Path(__file__).parent.parent / "docs" / "add-a-recipe.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("section", [Model, TokenizerSpec, Data, Train, Adam, Expect])
+@pytest.mark.parametrize("section", [Model, TokenizerSpec, Data, Train, Adam, Evaluation, Expect])
 def test_every_key_is_in_the_guide(section: type[Section]) -> None:
     assert [key for key in section.model_fields if f"`{key}`" not in GUIDE] == []
 

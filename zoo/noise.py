@@ -6,7 +6,7 @@ micro-batches or spread over processes changes no number.
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,12 +26,17 @@ class Noise:
     update: int
     first: int
     count: int
+    within: str = ""
+
+    def under(self, name: str) -> "Noise":
+        """The same rows' noise for the sites of one part."""
+        return replace(self, within=f"{self.within}{name}.")
 
     def bits(self, site: str, *shape: int) -> np.ndarray:
         """[count, *shape] uint64, uniform."""
         size = int(np.prod(shape))
         blocks = -(-size // BLOCK)
-        key = np.array([self.seed, self.update << 32 | site_code(site)], np.uint64)
+        key = np.array([self.seed, self.update << 32 | site_code(self.within + site)], np.uint64)
         stream = np.random.Philox(key=key).advance(self.first * blocks)
         drawn = stream.random_raw(self.count * blocks * BLOCK).reshape(self.count, blocks * BLOCK)
         return drawn[:, :size].reshape(self.count, *shape)

@@ -38,6 +38,7 @@ class Objective:
     visibility: ClassVar[Kind] = "rank"  # what the ranks of make_batch amount to, known before any data
     extra_tokens: ClassVar[int] = 0  # tokens a row must hold beyond the row length
     encodes: ClassVar[bool] = False  # its batches have a source, which an encoder reads
+    parts: ClassVar[bool] = False  # it takes rows of two parts, of which the next row goes on after the first
     blind: ClassVar[bool] = False  # a query stream predicts, which does not see ranks equal to its own
 
     def __init__(self, settings: Any, vocab: Vocab, row_tokens: int, reuse: int | None = None):
@@ -49,7 +50,10 @@ class Objective:
 
     @classmethod
     def check(cls, settings: Any, data: Data) -> None:
-        """Raises ValueError, in one line, where the settings do not go with the recipe's rows."""
+        """Raises ValueError, in one line, where the settings do not go with the recipe's rows.
+
+        data.row_tokens is the row length, never None.
+        """
 
     @property
     def scales(self) -> dict[str, float]:

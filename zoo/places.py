@@ -76,7 +76,6 @@ def whole_words(noise: Noise, may: np.ndarray, word_start: np.ndarray, count: np
 
 def spans(
     noise: Noise,
-    may: np.ndarray,
     word_start: np.ndarray,
     real: np.ndarray,
     count: np.ndarray,
@@ -88,11 +87,11 @@ def spans(
     """XLNet's targets: spans of 1 to max_gram pieces amid context, topped up with single tokens to `count`.
 
     A span of n pieces has probability in proportion to 1/n and lies in a context of n x alpha // beta tokens, at a
-    random offset moved right to the next word's start. It is n pieces long, not n words, as released. Unlike the
-    release, special tokens that a span covers are replaced, so that the count is exact.
+    random offset moved right to the next word's start. It is n pieces long, not n words, as released. All that is real
+    may be chosen, special tokens too.
     Source: _sample_mask in XLNet's data_utils.py.
     """
-    height, length = may.shape
+    height, length = real.shape
     line, column = np.arange(height), np.arange(length)
     odds = np.cumsum(1 / np.arange(1, max_gram + 1))
     at_or_after = np.where(word_start & real, column, length)[:, ::-1]
@@ -116,8 +115,8 @@ def spans(
         edge[line[fits], end[fits]] -= 1
         left -= n * fits
         cursor = np.where(fits, end + context - before, length)  # a span that hits the end is the row's last try
-    chosen = may & (np.cumsum(edge[:, :-1], axis=1) > 0)
-    return chosen | exact(noise, may & ~chosen, count - chosen.sum(axis=1))
+    chosen = np.cumsum(edge[:, :-1], axis=1) > 0
+    return chosen | exact(noise, real & ~chosen, count - chosen.sum(axis=1))
 
 
 def places(chosen: np.ndarray, token: np.ndarray, most: int) -> Places:

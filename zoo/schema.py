@@ -281,7 +281,11 @@ class Recipe(Section):
 
         kind = objective(self.objective["name"])
         chosen = {key: value for key, value in self.objective.items() if key != "name"}
-        kind.check(kind.Settings.model_validate(chosen), self.data)
+        if self.data.reuse is not None and not kind.parts:
+            raise ValueError(
+                f"objective {self.objective['name']} takes no rows of two parts; data.reuse is {self.data.reuse}"
+            )
+        kind.check(kind.Settings.model_validate(chosen), self.data.model_copy(update={"row_tokens": self.row_tokens}))
         if kind.encodes != bool(self.model.encoder_layers):
             reads = "reads a source and needs" if kind.encodes else "has no source to read with"
             raise ValueError(
@@ -302,8 +306,10 @@ class Recipe(Section):
         roles = {role for defaults in SPECIALS.values() for role in defaults} | {*kind.specials, *kind.never_target}
         for role in self.tokenizer.specials.keys() - roles:
             raise ValueError(f"tokenizer.specials names an unknown role {role!r}{nearest(role, roles)}")
-        rows_need = ("cls", "sep") if self.data.rows == "pairs" else ()
-        for what, roles in ((f"objective {self.objective['name']}", kind.specials), ("data.rows pairs", rows_need)):
+        needs = [(f"objective {self.objective['name']}", kind.specials)]
+        needs += [("data.rows pairs", ("cls", "sep"))] if self.data.rows == "pairs" else []
+        needs += [("data.reuse", ("cls", "sep"))] if self.data.reuse is not None else []
+        for what, roles in needs:
             if missing := [role for role in roles if role not in self.tokenizer.specials]:
                 raise ValueError(
                     f"{what} needs the special tokens {', '.join(missing)};"
@@ -329,8 +335,16 @@ class Recipe(Section):
             raise ValueError(
                 f"data.bidirectional needs even halves, and {streams} streams have none; nearest: {streams + 1}"
             )
-        if data.reuse is not None and self.evaluation.row_tokens is not None:
-            raise ValueError("evaluation.row_tokens is for rows that are all new; data.reuse is set")
+        if data.reuse is not None:
+            if self.evaluation.row_tokens is not None:
+                raise ValueError("evaluation.row_tokens is for rows that are all new; data.reuse is set")
+            if data.reuse > (most := self.row_tokens - 5):  # a token of A, one of B, two SEP and CLS
+                raise ValueError(
+                    f"data.reuse {data.reuse} leaves no room for two segments in rows of {self.row_tokens} tokens;"
+                    f" nearest that does: {most}"
+                )
+            if self.model.positions != "relative" and 0 < self.model.segments < 3:
+                raise ValueError(f"data.reuse makes 3 segments; model.segments is {self.model.segments}")
         rows = self.train.updates * self.rows_per_update // streams
         longest = rows * self.new_tokens
         if self.model.memory > longest:
@@ -377,6 +391,15 @@ class Recipe(Section):
     @property
     def rows_per_update(self) -> int:
         return self.train.tokens_per_update // self.row_tokens
+
+    def with_rows(self, count: int, row_tokens: int) -> "Recipe":
+        """The same recipe with updates of so many rows of some length; every row is a stream of its own where rows are
+        streams, and `reuse` keeps its share of a row.
+        """
+        data: dict[str, Any] = {"row_tokens": row_tokens}
+        if self.data.reuse is not None:
+            data["reuse"] = max(1, min(self.data.reuse * row_tokens // self.row_tokens, row_tokens - 5))
+        return self.with_changes(data=data, train={"tokens_per_update": count * row_tokens, "streams": None})
 
     def with_changes(self, **sections: Any) -> "Recipe":
         """The same recipe with some values changed, checked again: `with_changes(train={"updates": 10})`."""

@@ -63,6 +63,10 @@ def as_text(
         yield "  encoder reads"
         yield from _stream(_of_row(batch.source, row), {}, source_readable or readable)
     yield f"  reads{', and predicts what stands behind the arrows' if marked else ''}"
+    if batch.reset is not None:
+        yield f"  ({'the first row of' if batch.reset[row] else 'goes on in'} its stream)"
+    if batch.backward is not None and batch.backward[row]:
+        yield "  (its text runs backwards)"
     if objective.blind:
         yield "  (a query stream predicts: it sees the tokens of lower rank than its place)"
     yield from _stream(stream, marked, readable)

@@ -22,25 +22,32 @@ class Toy(NamedTuple):
 
 
 def toy(recipe: Recipe, row_tokens: int) -> Toy:
-    """One row of that many tokens: [cls] A [sep] B [sep] where the recipe reads pairs, else one document."""
+    """One row of that many tokens: [cls] A [sep] B [sep] where the recipe reads pairs; a first part, A [sep] B [sep]
+    [cls] where rows have two; else one document.
+    """
     specials = list(recipe.tokenizer.specials)
     names = list(dict.fromkeys(TEXT))
     words = [*recipe.tokenizer.specials.values(), *names]
     vocab = Vocab(len(words), len(words), {role: n for n, role in enumerate(specials)})
-    short = recipe.with_changes(data={"row_tokens": row_tokens}, train={"tokens_per_update": row_tokens})
-    objective = make_objective(short, vocab)
+    # A recipe's blocks need not divide so short a row, nor so short a stream hold its memory.
+    blocks = {"perm_size": None} if "perm_size" in recipe.objective else {}
+    fitting = recipe.with_changes(model={"memory": 0}, objective=blocks).with_rows(2, row_tokens)
+    objective = make_objective(fitting, vocab)
     width = row_tokens + objective.extra_tokens
     token = np.array([[len(specials) + names.index(TEXT[n % len(TEXT)]) for n in range(width)]], np.int32)
     text = np.ones_like(token, bool)
-    segment, label = np.zeros_like(token), None
+    column, segment, label = np.arange(width, dtype=np.int32)[None], np.zeros_like(token), None
+    framed: dict[int, str] = {}
     if recipe.data.rows == "pairs":
         middle = width // 2 - 1
-        framed = [0, middle, width - 1]
-        token[0, framed] = [vocab.special[role] for role in ("cls", "sep", "sep")]
-        text[0, framed] = False
-        segment[0, middle + 1 :] = 1
-        label = np.zeros(1, np.int32)
-    column = np.arange(width, dtype=np.int32)[None]
+        framed, label = {0: "cls", middle: "sep", width - 1: "sep"}, np.zeros(1, np.int32)
+        segment = (column > middle).astype(np.int32)
+    elif (cut := objective.reuse) is not None:
+        middle = cut + (width - cut - 2) // 2
+        framed = {middle: "sep", width - 2: "sep", width - 1: "cls"}
+        segment = (column > middle).astype(np.int32) + (column == width - 1)
+    for place, role in framed.items():
+        token[0, place], text[0, place] = vocab.special[role], False
     starts = text & (column == np.argmax(text))
     rows = Rows(token, np.ones_like(token), column, segment, text, starts, label)
     rows = rows._replace(source=rows if objective.encodes else None)

@@ -69,14 +69,11 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
     start_backend()
     tokens = context or recipe.row_tokens
     longest = max(tokens, recipe.model.context)
-    recipe = recipe.with_changes(
-        model={"context": longest}, data={"row_tokens": tokens}, train={"tokens_per_update": tokens}
-    )
-    recipe = recipe.with_changes(train={"precision": fitting_precision(recipe)})
+    recipe = recipe.with_changes(model={"context": longest}, train={"precision": fitting_precision(recipe)})
     if rows is None:
-        most = recipe.with_changes(train={"tokens_per_update": 2**20 * tokens})
-        rows = fitting_rows(most)
-    recipe = recipe.with_changes(train={"tokens_per_update": rows * tokens, "micro_rows": rows})
+        rows = fitting_rows(recipe.with_rows(2**20, tokens))
+        rows += rows % 2 if recipe.data.bidirectional else 0
+    recipe = recipe.with_rows(rows, tokens).with_changes(train={"micro_rows": rows})
 
     from zoo.train.optimizer import Optimizer
     from zoo.train.step import Engine
