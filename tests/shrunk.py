@@ -1,10 +1,9 @@
 """Recipes small enough for a test: every shape, objective and schedule stays, every size shrinks."""
 
-from zoo.corpus.rows import plan
 from zoo.registry import recipe
 from zoo.schema import Recipe
 from zoo.train.bench import RandomTokens
-from zoo.train.feed import Feed
+from zoo.train.feed import Feed, rows_of
 from zoo.train.schedule import learning_rate
 from zoo.train.start import nominal_vocab
 
@@ -46,13 +45,7 @@ class Bench:
         corpus = RandomTokens.drawn(4000, len(vocab.special), vocab.used, paired=self.learner.objective.encodes)
         self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
         self.engine = Engine(self.learner, self.optimizer)
-        shape = {
-            "row_tokens": 24,
-            "extra": self.learner.objective.extra_tokens,
-            "rows_per_update": 8,
-            "streams": self.recipe.streams,
-        }
-        rows = plan(corpus, self.recipe.data, **shape, special=vocab.special, seed=0)
+        rows = rows_of(self.recipe, self.learner.objective, corpus, vocab.special, seed=0)
         self.feed = Feed(self.learner.objective, rows, 8, micro_rows, 0)
         self.start = {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
 

@@ -36,12 +36,16 @@ def test_every_recipe_has_the_parameters_it_expects(name: str) -> None:
 
 @pytest.mark.parametrize("name", recipes())
 def test_the_arithmetic_shown_is_the_arithmetic_done(name: str) -> None:
-    found = recipe(name)
+    check_arithmetic(recipe(name))
+
+
+def check_arithmetic(found: Recipe) -> None:
     for term in accounting.flops(found).terms:
         words = term.arithmetic.replace(",", "").replace(" x ", " * ")
         for word in ("blocks", "layers", "tokens", "width", "weights", "places"):
             words = words.replace(f" {word}", "").replace(f"{word} ", "")
         formula = words.replace("(content and distance)", "").replace("(keys and values alone)", "")
+        formula = formula.replace("(by Zipf's law)", "")
         assert eval(formula) == pytest.approx(term.value, rel=1e-12), term
     for term in accounting.memory(found, 2, half=True)[1:-1]:
         formula = term.arithmetic.replace(",", "").replace(" x ", " * ").partition("(")[0]
@@ -56,6 +60,14 @@ def test_causal_predicts_at_every_place() -> None:
         "vocabulary": 6 * 260 * 24,
     }
     assert found.per_token == sum(terms(found).values())
+
+
+def test_rows_of_positions_that_are_scored_are_counted() -> None:
+    plain, scored = small({"name": "causal"}), small({"name": "causal"}, head_positions=True)
+    assert accounting.params(scored) == accounting.params(plain)
+    assert terms(accounting.flops(scored))["vocabulary"] == 6 * (260 + 16) * 24
+    more = accounting.memory(scored, 3, half=True)[-1].value - accounting.memory(plain, 3, half=True)[-1].value
+    assert more == 3 * 8 * 16 * 16  # rows x (a logit and its gradient) x tokens x positions
 
 
 def test_masked_predicts_at_some() -> None:
@@ -79,6 +91,44 @@ def test_permutation_reads_twice() -> None:
         "its attention": 24 * 2 * 16 * 24 * 4 / 16,
         "vocabulary": 6 * 260 * 24 * 4 / 16,
     }
+
+
+BINNED = {"cutoffs": [20, 100], "head_bias": True}
+BY_ZIPF = {"tail 1": 0.289, "tail 2": 0.172}  # ln(100 / 20) / ln 260 and ln(260 / 100) / ln 260
+
+
+def test_tails_cost_what_their_share_of_a_text_does() -> None:
+    found = accounting.flops(small({"name": "causal"}, **BINNED))
+    assert terms(found) == pytest.approx(
+        {
+            "blocks": 6 * 2 * 12 * 24**2,
+            "attention": 12 * 2 * 16 * 24,
+            "vocabulary": 6 * (20 + 2) * 24,
+            "tail 1": 6 * BY_ZIPF["tail 1"] * 80 * 24,
+            "tail 2": 6 * BY_ZIPF["tail 2"] * 160 * 24,
+        }
+    )
+
+
+def test_narrow_words_are_projected() -> None:
+    found = terms(accounting.flops(small({"name": "causal"}, div_val=4, **BINNED)))
+    assert found["embeddings"] == 6 * (24 + 6 + 1) * 24
+    assert found["head transform"] == 6 * 24**2
+    assert found["vocabulary"] == 6 * (20 + 2) * 24
+    assert found["tail 1"] == pytest.approx(6 * BY_ZIPF["tail 1"] * (80 + 24) * 6)
+    assert found["tail 2"] == pytest.approx(6 * BY_ZIPF["tail 2"] * (160 + 24) * 1)
+
+
+@pytest.mark.parametrize("div_val", [1, 4])
+def test_the_arithmetic_of_bins_is_the_arithmetic_done(div_val: int) -> None:
+    check_arithmetic(small({"name": "causal"}, div_val=div_val, **BINNED))
+
+
+def test_bins_save_memory() -> None:
+    whole, binned = (small({"name": "causal"}, **changed) for changed in ({"head_bias": True}, BINNED))
+    scored = 20 + 2 + round(0.289 * 80) + round(0.172 * 160)
+    saved = accounting.activation_bytes(whole, half=True).value - accounting.activation_bytes(binned, half=True).value
+    assert saved == 2 * 4 * 16 * (260 - scored)
 
 
 def test_gpt2_small_agrees_with_what_is_known() -> None:

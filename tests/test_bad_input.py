@@ -341,7 +341,7 @@ def test_what_tensorflow_says_at_its_start_is_shown_if_it_fails(
     capfd: pytest.CaptureFixture[str], raised: type[BaseException], shown: str
 ) -> None:
     def start_that_fails() -> None:
-        with startup._stderr_held():
+        with startup.stderr_held():
             os.write(2, b"chatter")
             raise raised
 

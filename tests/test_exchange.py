@@ -29,13 +29,15 @@ from zoo.saved import Saved, open_saved
 from zoo.schema import Recipe
 from zoo.train.run import to_yaml
 
-LIKE = {"gpt2": "gpt2-small", "bert": "bert-base", "xlnet": "xlnet-base", "marian": "transformer-base"}
+LIKE = {"gpt2": "gpt2-small", "openai-gpt": "gpt", "bert": "bert-base", "xlnet": "xlnet-base"}
+LIKE |= {"marian": "transformer-base"}
 TWO = {"source_tokenizer": {"kind": "bytes", "size": 300, "specials": {"eod": "<end>", "pad": "<blank>"}}}
 SIZES = {"width": 10, "layers": 2, "heads": 2, "inner": 14, "context": 11}
 
 
 def small(name: str, **changes: Any) -> Recipe:
-    sizes = {"model": SIZES, "tokenizer": {"size": 400}, "data": {"row_tokens": 11}, "train": {"tokens_per_update": 11}}
+    shape = SIZES | ({"inner": None} if name == "gpt" else {})  # whose class has no other
+    sizes = {"model": shape, "tokenizer": {"size": 400}, "data": {"row_tokens": 11}, "train": {"tokens_per_update": 11}}
     return recipe(name, **sizes).with_changes(**changes)
 
 
@@ -103,6 +105,8 @@ def test_every_weight_of_a_recipe_has_its_place(name: str) -> None:
     [
         ("gpt2-small", {}),
         ("gpt2-small", {"model": {"activation": "relu", "inner": None}}),
+        ("gpt", {}),
+        ("gpt", {"model": {"activation": "silu"}}),
         ("bert-base", {}),
         ("bert-base", {"objective": {"next_sentence": False}, "model": {"segments": 1}}),
         ("xlnet-base", {}),
@@ -247,6 +251,15 @@ def as_published_gpt2(arrays: dict[str, np.ndarray]) -> None:
     arrays["lm_head.weight"] = arrays["wte.weight"].copy()
 
 
+def as_published_gpt(arrays: dict[str, np.ndarray]) -> None:
+    """openai-community/openai-gpt, and what transformers 4 saved beside its weights."""
+    for name in list(arrays):
+        arrays[name.removeprefix("transformer.")] = arrays.pop(name)
+    arrays["h.0.attn.bias"] = np.tril(np.ones((1, 1, 11, 11), np.float32))
+    arrays["position_ids"] = np.arange(11)
+    arrays["lm_head.weight"] = arrays["tokens_embed.weight"].copy()
+
+
 def as_published_bert(arrays: dict[str, np.ndarray]) -> None:
     """google-bert/bert-base-uncased: TensorFlow's names of norms, both tied arrays, numbered positions."""
     for name in list(arrays):
@@ -272,6 +285,7 @@ def as_older_marian(arrays: dict[str, np.ndarray]) -> None:
     "family, change",
     [
         ("gpt2", as_published_gpt2),
+        ("openai-gpt", as_published_gpt),
         ("bert", as_published_bert),
         ("xlnet", with_the_other_of_two),
         ("marian", as_older_marian),
@@ -344,6 +358,16 @@ def test_rows_of_a_longer_context_are_those_of_the_like(tmp_path: Path) -> None:
     assert found.data.rows == "parallel"
 
 
+def test_a_class_without_a_key_for_it_needs_the_usual_inner_width() -> None:
+    family, changes = FAMILIES["openai-gpt"], {"inner": 14, "activation": "gelu"}
+    assert family.mismatches(small("gpt")) == []
+    assert family.mismatches(small("gpt", model={"head_positions": False})) == []  # a matter of the loss
+    assert family.mismatches(small("gpt", model=changes)) == [
+        "model.inner None (it is 14)",
+        "model.activation 'gelu_tanh' or 'relu' or 'silu' (it is 'gelu')",
+    ]
+
+
 # --- what cannot be
 
 
@@ -354,8 +378,12 @@ def test_rows_of_a_longer_context_are_those_of_the_like(tmp_path: Path) -> None:
         ("gpt2-small", {"model": {"positions": "sinusoidal"}}, ["GPT2LMHeadModel", "model.positions 'learned'"]),
         ("gpt2-small", {"model": {"norm": "post", "head_bias": True}}, ["model.norm 'pre'", "model.head_bias False"]),
         ("bert-base", {"model": {"segments": 0}}, ["BertForPreTraining", "model.segments 1 or more (it is 0)"]),
+        ("gpt", {"model": {"inner": 14, "embedding_norm": True}}, ["GPT2LMHeadModel", "model.norm 'pre'"]),
+        ("gpt", {"model": {"embedding_scale": True, "norm_epsilon": 1e-6}}, ["model.embedding_scale False"]),
         ("xlnet-base", {"model": {"attention_bias": True}}, ["XLNetLMHeadModel", "model.attention_bias False"]),
         ("gpt2-small", {"model": {"embedding_scale": True}}, ["GPT2LMHeadModel", "model.embedding_scale False"]),
+        ("gpt2-small", {"model": {"cutoffs": [5]}}, ["GPT2LMHeadModel", "model.cutoffs () (it is (5,))"]),
+        ("xlnet-base", {"model": {"tied_biases": True}}, ["XLNetLMHeadModel", "model.tied_biases False"]),
         ("transformer-base", {"model": {"norm": "pre"}}, ["MarianMTModel", "model.norm 'post' (it is 'pre')"]),
         ("transformer-base", {"model": {"norm_epsilon": 1e-6}}, ["model.norm_epsilon 1e-05 (it is 1e-06)"]),
         ("transformer-base", {"model": {"positions": "learned"}}, ["model.positions 'sinusoidal'"]),
@@ -376,7 +404,7 @@ def test_what_no_class_computes_is_named(name: str, changes: Any, parts: list[st
     "family, changes, parts",
     [
         ("gpt2", {"model_type": "gpt_2"}, ["model_type is 'gpt_2'", "did you mean 'gpt2'"]),
-        ("gpt2", {"model_type": "llama"}, ["model_type is 'llama'", "allowed: bert, gpt2, marian, xlnet"]),
+        ("gpt2", {"model_type": "llama"}, ["model_type is 'llama'", "allowed: bert, gpt2, marian, openai-gpt, xlnet"]),
         ("gpt2", {"model_type": None}, ["model_type is 'None'"]),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, ["scale_attn_by_inverse_layer_idx is True"]),
         ("gpt2", {"activation_function": "mish"}, ["activation_function is 'mish'", "gelu_new"]),
@@ -391,6 +419,8 @@ def test_what_no_class_computes_is_named(name: str, changes: Any, parts: list[st
         ("gpt2", {"layer_norm_epsilon": float("inf")}, ["norm_epsilon is inf"]),
         ("gpt2", {"layer_norm_epsilon": 10**400}, ["norm_epsilon"]),
         ("gpt2", {"resid_pdrop": True}, ["resid_pdrop is True", "a number"]),
+        ("openai-gpt", {"afn": "gelu_new"}, ["afn is 'gelu_new'; the zoo has gelu, relu, silu, swish"]),
+        ("openai-gpt", {"n_layer": 3}, ["missing transformer.h.2.attn.c_attn.bias"]),
         ("bert", {"position_embedding_type": "relative_key"}, ["position_embedding_type is 'relative_key'"]),
         ("bert", {"is_decoder": True}, ["is_decoder is True"]),
         ("bert", {"vocab_size": 99}, ["bert.embeddings.word_embeddings.weight is [400, 10] and must be [99, 10]"]),

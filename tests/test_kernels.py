@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
+from zoo.kernels.chosen import for_chosen, reference_for_chosen
 from zoo.kernels.cross_entropy import cross_entropy, reference_cross_entropy
 from zoo.kernels.island import island
 from zoo.kernels.matmul import matmul_transposed
@@ -199,6 +200,32 @@ def test_the_references_hold_on_every_backend(monkeypatch: pytest.MonkeyPatch) -
     assert island(math.sqrt) is math.sqrt
     for one, other in zip(fast, plain, strict=True):
         assert np.allclose(np.asarray(one), np.asarray(other), rtol=1e-6)
+
+
+# --- some rows
+
+
+@pytest.mark.parametrize("chosen", [[True, False, True], [False] * 3, [True] * 3])
+def test_a_function_for_chosen_rows_is_the_function_where_they_are(chosen: list[bool]) -> None:
+    """One that has several results too, in a graph, and in gradients."""
+    x, y = tf.constant(noise.standard_normal((3, 7)), tf.float32), tf.constant([4, 5, 6])
+    seen: list[int | None] = []
+
+    def function(x_nD: tf.Tensor, y_n: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        seen.append(x_nD.shape[0])
+        return tf.reduce_sum(tf.exp(x_nD), axis=-1), y_n + 1
+
+    results = []
+    for way in (for_chosen, reference_for_chosen):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            sums, places = tf.function(way)(function, tf.constant(chosen), x, y)
+        results.append([sums, places, tf.convert_to_tensor(tape.gradient(sums, x))])
+    for fast, plain in zip(*results, strict=True):
+        assert fast.dtype == plain.dtype
+        np.testing.assert_allclose(fast.numpy(), plain.numpy(), rtol=1e-6)
+    assert seen == [None, 3]
+    assert np.array_equal(results[0][1].numpy(), np.where(chosen, [5, 6, 7], 0))
 
 
 # --- the largest of many

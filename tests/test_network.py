@@ -14,7 +14,7 @@ import tensorflow as tf
 from zoo.batch import Places, Stream
 from zoo.errors import UserError
 from zoo.kernels.random import RowNoise
-from zoo.network import block, heads, layers
+from zoo.network import adaptive, block, heads, layers
 from zoo.network.attention import Attention
 from zoo.network.block import Block, Decoder, Encoder, FeedForward
 from zoo.network.initial import draw
@@ -39,7 +39,8 @@ XLNET = GPT2.model_copy(
 FIRST = GPT2.model_copy(update={"positions": "sinusoidal", "activation": "relu", "norm": "post"})
 TRANSFORMER = FIRST.model_copy(update={"encoder_layers": 3, "attention_bias": False, "embedding_scale": True})
 PRE = GPT2.model_copy(update={"encoder_layers": 1})
-MODELS = {"gpt2": GPT2, "bert": BERT, "xlnet": XLNET, "first": FIRST}
+ADAPTIVE = XLNET.model_copy(update={"tied_biases": True, "cutoffs": (5, 6, 20), "div_val": 2})  # bins of 10, 5, 2, 1
+MODELS = {"gpt2": GPT2, "bert": BERT, "xlnet": XLNET, "first": FIRST, "adaptive": ADAPTIVE}
 ENCODER_DECODERS = {"transformer": TRANSFORMER, "pre-norm": PRE}
 noise = np.random.Generator(np.random.Philox(4))
 
@@ -234,6 +235,7 @@ PUBLISHED = {  # heads included, without the objective's own layers
     "gpt2-medium": 354_823_168,
     "gpt2-large": 774_030_080,
     "gpt2-xl": 1_557_611_200,
+    "gpt": 116_534_784,
     "bert-base": 110_106_428 - (768 * 768 + 768) - (768 * 2 + 2),  # less pooler and next-sentence classifier
     "bert-large": 336_226_108 - (1024 * 1024 + 1024) - (1024 * 2 + 2),
     # tables and head bias, then 12 layers: 5 projections, 3 score biases and 2 segments, inner, 2 norms
@@ -269,10 +271,11 @@ def test_a_shared_weight_has_one_name() -> None:
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
-    """The operands of the vocabulary matmul."""
+    """The operands of the vocabulary matmuls."""
     found: list[tuple[Any, Any]] = []
     plain = heads.matmul_transposed
-    monkeypatch.setattr(heads, "matmul_transposed", lambda x, y: found.append((x, y)) or plain(x, y))
+    for module in (heads, adaptive):
+        monkeypatch.setattr(module, "matmul_transposed", lambda x, y: found.append((x, y)) or plain(x, y))
     return found
 
 
@@ -288,7 +291,7 @@ def test_matmuls_have_the_compute_dtype_and_nothing_else(
     hidden = built.read(row)
     assert hidden.dtype == "float32"
     assert built.logits(hidden).dtype == "float32"
-    assert [x.dtype for x in operands[0]] == [compute_dtype] * 2
+    assert {x.dtype.name for pair in operands for x in pair} == {compute_dtype}
     assert set(linear) == {compute_dtype}
     assert {w.dtype for w in named_weights(built).values()} == {"float32"}
     assert not monkeypatch.undo()

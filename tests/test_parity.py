@@ -30,9 +30,11 @@ pytestmark = [pytest.mark.parity, pytest.mark.slow]
 B, T, P, D, H, F, V = 3, 11, 4, 10, 2, 14, 31
 S, SOURCES = 13, 29  # tokens and vocabulary of what an encoder reads
 CLASSES = ["GPT2LMHeadModel", "GPT2Model", "BertForPreTraining", "BertForMaskedLM", "BertModel", "XLNetLMHeadModel"]
-CLASSES += ["MarianMTModel", "MarianMTModel with two vocabularies"]
+CLASSES += ["MarianMTModel", "MarianMTModel with two vocabularies", "OpenAIGPTLMHeadModel", "OpenAIGPTModel"]
+HEADS = {"GPT2Model": "GPT2LMHeadModel", "OpenAIGPTModel": "OpenAIGPTLMHeadModel"}  # which add no array
 SIZES = {
     "GPT2": {"n_embd": D, "n_layer": 2, "n_head": H, "n_inner": F, "n_positions": T},
+    "OpenAIGPT": {"n_embd": D, "n_layer": 2, "n_head": H, "n_positions": T},
     "Bert": {"hidden_size": D, "num_hidden_layers": 2, "num_attention_heads": H, "intermediate_size": F}
     | {"max_position_embeddings": T, "hidden_act": "gelu_new"},
     "XLNet": {"d_model": D, "n_layer": 2, "n_head": H, "d_inner": F, "mem_len": None},
@@ -93,7 +95,7 @@ def theirs(model: Any) -> dict[str, Any]:
     token, real = torch.tensor(TOKEN).long(), torch.tensor(REAL)
     given: dict[str, Any] = {"attention_mask": torch.tensor(DOC), "token_type_ids": torch.tensor(SEGMENT)}
     model.eval()
-    if model.config.model_type == "gpt2":
+    if model.config.model_type in ("gpt2", "openai-gpt"):
         found = model(token, attention_mask=given["attention_mask"], use_cache=False)
     elif model.config.model_type == "marian":
         read = {"input_ids": torch.tensor(SOURCE).long(), "attention_mask": torch.tensor(SOURCE_DOC)}
@@ -197,9 +199,9 @@ def test_what_their_class_saves_is_written_again_to_the_bit(name: str, tmp_path:
     model = small(name)
     model.save_pretrained(tmp_path / "theirs")
     architecture = write(open_saved(tmp_path / "theirs"), tmp_path / "again")
-    assert architecture == {"GPT2Model": "GPT2LMHeadModel"}.get(name, name.partition(" ")[0])
+    assert architecture == HEADS.get(name, name.partition(" ")[0])
     before, after = (load_file(tmp_path / folder / "model.safetensors") for folder in ("theirs", "again"))
-    known = FAMILIES[model.config.model_type].known if name == "GPT2Model" else str
+    known = FAMILIES[model.config.model_type].known if name in HEADS else str
     assert {known(key) for key in before} == after.keys()
     for key, value in before.items():
         assert value.tobytes() == after[known(key)].tobytes()
@@ -212,6 +214,8 @@ def test_what_their_class_saves_is_written_again_to_the_bit(name: str, tmp_path:
 RECIPES: dict[str, Any] = {
     "gpt2": ("gpt2-small", {}, "GPT2LMHeadModel"),
     "gpt2 with relu": ("gpt2-small", {"model": {"activation": "relu"}}, "GPT2LMHeadModel"),
+    "gpt": ("gpt", {}, "OpenAIGPTLMHeadModel"),
+    "gpt with silu": ("gpt", {"model": {"activation": "silu"}}, "OpenAIGPTLMHeadModel"),
     "bert": ("bert-base", {}, "BertForPreTraining"),
     "bert without pairs": ("bert-base", {"objective": {"next_sentence": False}}, "BertForMaskedLM"),
     "bert with erf": ("bert-base", {"model": {"activation": "gelu", "segments": 3}}, "BertForPreTraining"),
@@ -237,6 +241,7 @@ RECIPES: dict[str, Any] = {
 def made(name: str, changes: dict[str, Any]) -> Recipe:
     sizes = {"width": D, "layers": 2, "heads": H, "inner": F, "context": T}
     sizes |= {"encoder_layers": 3, "context": S} if name.startswith("transformer") else {}
+    sizes |= {"inner": None} if name == "gpt" else {}  # whose class has no other
     short = {"tokenizer": {"size": V}, "data": {"row_tokens": T}, "train": {"tokens_per_update": T}}
     return zoo.recipe(name, model=sizes, **short).with_changes(**changes)
 
@@ -287,6 +292,7 @@ def trained(name: str, **spec: Any) -> tuple[Recipe, str]:
         ("gpt2-small", {"kind": "bytes"}),
         ("gpt2-small", {"kind": "characters", "lowercase": True}),
         ("gpt2-nano", {}),
+        ("gpt", {}),
         ("bert-base", {}),
         ("bert-nano", {}),
         ("xlnet-base", {}),
@@ -299,7 +305,7 @@ def test_their_tokenizer_gives_the_same_ids(name: str, spec: dict[str, Any], tmp
     from transformers import AutoTokenizer
 
     recipe, text = trained(name, **spec)
-    recipe = recipe.with_changes(model={"width": 16, "layers": 1, "heads": 2, "inner": 16})
+    recipe = recipe.with_changes(model={"width": 16, "layers": 1, "heads": 2, "inner": None})
     (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
     values = {key: np.ones(shape, np.float32) for key, shape in accounting.weights(recipe).items()}
     saved = Saved("here", recipe, {"tokenizer": tmp_path / "tokenizer.json"}, values, {"origin": "trained"})
@@ -399,6 +405,28 @@ def test_vocabulary_files_of_older_folders_are_converted(tmp_path: Path) -> None
         for each in TEXTS:
             assert mine.encode(each).tolist() == theirs(each, add_special_tokens=False)["input_ids"]
         assert spec.lowercase == options.get("do_lower_case", False)
+
+
+def test_the_vocabulary_files_of_the_first_gpt_are_converted(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import AutoTokenizer, OpenAIGPTConfig, OpenAIGPTTokenizer
+
+    made = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<unk>"], end_of_word_suffix="</w>")
+    made.train_from_iterator([TEXTS[0], TEXTS[0]], trainer)
+    model = json.loads(made.to_str())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, model["merges"]), ""]))
+    OpenAIGPTConfig().save_pretrained(tmp_path)
+    found, theirs = find(tmp_path), OpenAIGPTTokenizer.from_pretrained(tmp_path)
+    assert found is not None
+    assert found.section == {"kind": "bytes_bpe", "lowercase": True, "specials": {"unk": "<unk>"}}
+    mine = load_tokenizer(found.file, zoo.recipe("gpt", tokenizer=found.section).tokenizer)
+    for each in TEXTS:
+        assert mine.encode(each).tolist() == theirs(each)["input_ids"]
+        assert mine.encode(each).tolist() == AutoTokenizer.from_pretrained(tmp_path)(each)["input_ids"]
+    assert mine.decode(mine.encode(TEXTS[0])) == "the state of the union is strong , my fellow citizens !"
 
 
 # --- weights that somebody trained

@@ -74,6 +74,19 @@ def refusal(**changed: Any) -> str:
         ({"objective": "causal"}, "objective is 'causal': input should be a valid dictionary"),
         ({"objective": {"name": "masked"}}, "masked needs the special tokens mask; tokenizer.specials has eod"),
         ({"model": {"encoder_layers": 1, "positions": "relative"}}, "positions relative are for a model without an"),
+        ({"model": {"tied_biases": True}}, "model: tied_biases need positions relative; positions is learned"),
+        ({"model": {"cutoffs": [50, 40, 40]}}, "cutoffs [50, 40, 40] do not rise; in order: [40, 50]"),
+        ({"model": {"cutoffs": ["9"]}}, "model.cutoffs.0 is '9': input should be a valid integer"),
+        ({"model": {"cutoffs": [0]}}, "model.cutoffs.0 is 0: input should be greater than or equal to 1"),
+        ({"model": {"cutoffs": 9}}, "model.cutoffs is 9: input should be a valid tuple"),
+        ({"model": {"cutoffs": [20, 257]}}, "model.cutoffs [20, 257] are not all below tokenizer.size 257"),
+        ({"model": {"cutoffs": [9], "encoder_layers": 1}}, "model: cutoffs [9] are for a model without an encoder and"),
+        ({"model": {"cutoffs": [9], "head_transform": True}}, "cutoffs [9] are for a model without an encoder and"),
+        ({"model": {"div_val": 2}}, "div_val 2 is for a vocabulary in bins, and there are no cutoffs"),
+        ({"model": {"cutoffs": [9, 20], "div_val": 5}}, "div_val 5 leaves bin 2 no width: 24 // 5**2 is 0; the largest"
+         " that does not: 4"),
+        ({"model": {"head_positions": True, "positions": "sinusoidal"}}, "head_positions needs positions learned and"),
+        ({"model": {"head_positions": True, "head_bias": True}}, "head_bias false; they are learned and true"),
         ({"tokenizer": {"kind": "wordpeice"}}, "tokenizer.kind is 'wordpeice': input should be 'bytes_bpe', "),
     ],
 )  # fmt: skip
@@ -127,6 +140,15 @@ def test_an_update_is_a_whole_number_of_rows(tokens: int, row: int) -> None:
     changed["train"]["tokens_per_update"] = near
     assert abs(near - tokens) <= row
     checked(Recipe, changed, "here")
+
+
+def test_cutoffs_are_a_list_in_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "binned.yaml"
+    file.write_text("extends: gpt2-small\nmodel: {cutoffs: [20, 40], div_val: 2}\n")
+    found = recipe(file)
+    assert found.model.cutoffs == (20, 40)
+    assert checked(Recipe, found.model_dump(), "here") == found
+    assert recipe(file, model={"cutoffs": [9]}).model.cutoffs == (9,)
 
 
 STREAM: dict[str, Any] = {"model": {"positions": "relative"}, "data": {"rows": "stream"}}

@@ -14,7 +14,7 @@ from zoo.objective import Vocab
 from zoo.schema import SPECIALS
 from zoo.train.start import Learner
 from zoo.use.fill import fill
-from zoo.use.generate import Sampling, choose, window
+from zoo.use.generate import Sampling, choose, generate_ids, window
 from zoo.use.loaded import Loaded
 from zoo.use.score import score
 from zoo.use.show import Guess, filled_in
@@ -69,6 +69,31 @@ def test_the_cache_changes_nothing(causal, settings):
 def test_the_cache_serves_relative_positions():
     relative = model(CAUSAL, positions="relative")
     assert relative.generate(["so it", "x"], 12) == relative.generate(["so it", "x"], 12, cached=False)
+
+
+def test_a_vocabulary_in_bins_is_written_and_scored():
+    binned = model(CAUSAL, positions="relative", tied_biases=True, cutoffs=[40, 60, 90], div_val=2)
+    assert binned.generate(["so it", "x"], 12) == binned.generate(["so it", "x"], 12, cached=False)
+    ids = np.array([[binned.tokenizer.special["eod"], *binned.tokenizer.encode("so it goes")]])
+    log_chance = binned.logits(ids[:, :-1])[0]
+    expected = log_chance[np.arange(log_chance.shape[0]), ids[0, 1:]].sum()
+    assert binned.score(["so it goes"])[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_row_of_positions_is_written():
+    """Though the softmax of the first GPT's loss has them, and here they score highest."""
+    first = model("gpt")
+    table = first.learner.weights["embed.position.table"]
+    table.assign(100 * np.asarray(table))
+    token = np.arange(20)[None]
+    scores = np.asarray(first.network.scores(first.hidden(token)).score)
+    assert scores.shape[-1] == SIZE + 24
+    assert (scores.argmax(axis=-1) >= SIZE).all()
+    assert np.array_equal(first.logits(token), scores[..., :SIZE])
+    for cached in (True, False):
+        (ids,) = generate_ids(first, [[5, 6]], 40, Sampling(temperature=5.0), end=None, cached=cached)
+        assert len(ids) == 42
+        assert max(ids) < first.tokenizer.size
 
 
 def test_a_prompt_is_continued_alone_as_among_others(causal):

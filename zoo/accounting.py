@@ -1,10 +1,10 @@
 """What a recipe costs, by arithmetic alone: parameters, floating-point operations, memory."""
 
 from collections.abc import Collection, Iterable
-from math import prod
+from math import log, prod
 from typing import NamedTuple
 
-from zoo.network.shapes import Shapes, shapes
+from zoo.network.shapes import Bin, Shapes, bins, shapes
 from zoo.objective import Objective
 from zoo.report.toy import toy
 from zoo.schema import Recipe
@@ -77,7 +77,7 @@ def flops(recipe: Recipe) -> Flops:
     Matrix products alone, as everyone counts them (Kaplan et al. 2020, section 2.1): 6 for every weight that a token
     meets, 12 x width for every token that it is compared with; all pairs count, hidden ones too.
     """
-    tokens, width, vocab = recipe.row_tokens, recipe.model.width, recipe.tokenizer.size
+    tokens, width, vocab = recipe.row_tokens, recipe.model.width, recipe.scored_rows
     layers, found = recipe.model.layers, weights(recipe)
     objective, places = _places(recipe)
     predicting = sum(places[task] for task in objective.token_tasks)
@@ -103,7 +103,15 @@ def flops(recipe: Recipe) -> Flops:
         terms = _stack(recipe, "blocks", layers, per_block)
     if transform := _kernels(found, "head."):
         terms.append(Term("head transform", f"6 x {transform:,}{of}", 6 * transform * predicting / tokens))
-    terms.append(Term("vocabulary", f"6 x {vocab:,} x {width:,}{of}", 6 * vocab * width * predicting / tokens))
+    if projections := _kernels(found, "embed."):  # a token goes through the projections of all bins
+        terms.append(Term("embeddings", f"6 x {projections:,} weights", 6 * projections))
+    shortlist, *tails = bins(recipe.model, vocab)
+    first = shortlist.size + len(tails)
+    terms.append(Term("vocabulary", f"6 x {first:,} x {width:,}{of}", 6 * first * width * predicting / tokens))
+    for b, tail in enumerate(tails, 1):
+        share, rows = _share(tail, vocab), tail.size + (width if recipe.model.div_val > 1 else 0)  # a projection's too
+        arithmetic = f"6 x {share} (by Zipf's law) x {rows:,} x {tail.width:,}{of}"
+        terms.append(Term(f"tail {b}", arithmetic, 6 * share * rows * tail.width * predicting / tokens))
     if own := _kernels(found, "objective."):
         classed = sum(places.values()) - predicting
         terms.append(Term("objective's own", f"6 x {own:,} x {classed} / {tokens} places", 6 * own * classed / tokens))
@@ -125,6 +133,14 @@ def _stack(recipe: Recipe, what: str, layers: int, per_block: int, of: str = "",
     ]
 
 
+def _share(tail: Bin, vocab: int) -> float:
+    """How much of a text is made of the words of a bin, three digits of it.
+
+    By Zipf's law the word of rank r is one in r ln V, and the ranks of a bin together ln(last / first) / ln V.
+    """
+    return round(log((tail.first + tail.size) / tail.first) / log(vocab), 3)
+
+
 def _kernels(found: Shapes, prefix: str) -> int:
     """The weights of the matrices under a prefix."""
     return count(shape for name, shape in found.items() if name.startswith(prefix) and name.endswith(".kernel"))
@@ -144,7 +160,8 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
     Of a block: the residual stream in float32 before each norm, and in the compute dtype two normed copies, q, k, v,
     what attention mixed, two dropped outputs and the dropout's choices (9 widths), the inner layer before and after its
     activation; of a pair of tokens 10 bytes (softmax in float32, its dropped copy, the choices). Of a predicted place
-    the logits and their gradient in float32. Compare Korthikanti et al. 2022, section 4.1.
+    the logits and their gradient in float32, those of a tail's words by their share of a text. Compare Korthikanti et
+    al. 2022, section 4.1.
     """
     model, tokens = recipe.model, recipe.row_tokens
     number = 2 if half else FLOAT
@@ -157,7 +174,9 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
     cross = (
         tokens * (4 * model.width + number * 6 * model.width + 10 * model.heads * tokens) if objective.encodes else 0
     )
-    logits = 2 * FLOAT * predicting * recipe.tokenizer.size
+    shortlist, *tails = bins(model, vocab := recipe.scored_rows)
+    scored = shortlist.size + len(tails) + sum(round(_share(tail, vocab) * tail.size) for tail in tails)
+    logits = 2 * FLOAT * predicting * scored
     attends = f" + {model.layers} x {size(cross, 'B')} of cross-attention" if cross else ""
     arithmetic = f"{layers} x {size(block, 'B')} a block{attends} + {size(logits, 'B')} of logits"
     return Term("activations", arithmetic, layers * block + model.layers * cross + logits)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Vocab(NamedTuple):
     """What an objective may know of the tokenizer."""
 
-    size: int  # rows of the embedding table
+    size: int  # rows that a loss's softmax covers: those of the embedding table, for the first GPT positions too
     used: int  # ids that the tokenizer gives out, 0 to used - 1
     special: dict[str, int]  # role -> id
 

@@ -1,5 +1,6 @@
 """The typed recipe. Unknown keys, wrong types and impossible combinations are refused in one line."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -58,13 +59,19 @@ class Model(Section):
     embedding_scale: bool = False  # token embeddings times sqrt(width)
     embedding_norm: bool = False
     attention_bias: bool = True  # biases of the projections of attention
+    tied_biases: bool = False  # relative positions: one pair of biases of scores serves all layers
+    # The vocabulary in bins of rarer and rarer words: the first id of every bin after the shortlist. A list in YAML.
+    cutoffs: Annotated[tuple[Count, ...], Field(strict=False)] = ()
+    div_val: Count = 1  # words of bin b are width // div_val**b wide, and projected
     head_transform: bool = False  # BERT's dense + activation + norm before the vocabulary
     head_bias: bool = False  # one bias a vocabulary row
+    head_positions: bool = False  # the loss's softmax covers the rows of learned positions too (the first GPT)
     init: Literal["normal", "truncated_normal", "xavier_uniform"] = (
         "normal"  # xavier_uniform: of matrices, not of tables
     )
     init_std: Positive = 0.02
     position_std: Positive | None = None  # None = init_std
+    projection_std: Positive | None = None  # of the projections of bins; None = init_std
     residual_scaling: bool = False  # divide the init of projections into the residual by sqrt(2 x layers)
     dropout: Rate = 0.0  # embeddings and the output of every sublayer; relative positions too
     attention_dropout: Rate = 0.0  # attention weights
@@ -77,9 +84,34 @@ class Model(Section):
             raise ValueError("positions relative are for a model without an encoder; allowed: learned, sinusoidal")
         if self.positions != "relative" and (self.memory or self.same_length or self.clamp):
             raise ValueError(f"memory, same_length and clamp need positions relative; positions is {self.positions}")
+        if self.positions != "relative" and self.tied_biases:
+            raise ValueError(f"tied_biases need positions relative; positions is {self.positions}")
+        if self.head_positions and (self.positions != "learned" or self.head_bias):
+            raise ValueError(
+                f"head_positions needs positions learned and head_bias false; they are {self.positions} and"
+                f" {str(self.head_bias).lower()}"
+            )
         if self.width % self.heads:
             near = nearest_divisor(self.heads, self.width)
             raise ValueError(f"heads {self.heads} do not divide width {self.width}; nearest that does: {near}")
+        return self
+
+    @model_validator(mode="after")
+    def _binned(self) -> "Model":
+        if not self.cutoffs:
+            if self.div_val > 1:
+                raise ValueError(f"div_val {self.div_val} is for a vocabulary in bins, and there are no cutoffs")
+            return self
+        cutoffs, last = list(self.cutoffs), len(self.cutoffs)
+        if self.encoder_layers or self.head_transform:
+            raise ValueError(f"cutoffs {cutoffs} are for a model without an encoder and without head_transform")
+        if any(later <= earlier for earlier, later in pairwise(cutoffs)):
+            raise ValueError(f"cutoffs {cutoffs} do not rise; in order: {sorted({*cutoffs})}")
+        if self.width < self.div_val**last:
+            raise ValueError(
+                f"div_val {self.div_val} leaves bin {last} no width: {self.width} // {self.div_val}**{last} is 0;"
+                f" the largest that does not: {max(n for n in range(1, self.width + 1) if n**last <= self.width)}"
+            )
         return self
 
     @property
@@ -241,6 +273,10 @@ class Recipe(Section):
                 f" {self.row_tokens}; nearest that is: {near}"
             )
         self._check_streams()
+        if self.model.cutoffs and self.model.cutoffs[-1] >= self.tokenizer.size:
+            raise ValueError(
+                f"model.cutoffs {list(self.model.cutoffs)} are not all below tokenizer.size {self.tokenizer.size}"
+            )
         from zoo.registry import objective
 
         kind = objective(self.objective["name"])
@@ -346,6 +382,11 @@ class Recipe(Section):
     def source_size(self) -> int | None:
         """Rows of the encoder's own table of tokens; None where it shares the decoder's."""
         return None if self.source_tokenizer is None else self.source_tokenizer.size
+
+    @property
+    def scored_rows(self) -> int:
+        """Rows that the softmax of a token's loss covers: the vocabulary's, and the positions' where they count."""
+        return self.tokenizer.size + (self.model.context if self.model.head_positions else 0)
 
     @property
     def rows_per_update(self) -> int:

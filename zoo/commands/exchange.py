@@ -35,7 +35,7 @@ def import_(
     place: Annotated[str, typer.Argument(metavar="DIR|hf:ORG/NAME", help="A folder, or a model of the Hub.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What it will be called.")],
 ) -> None:
-    """A GPT-2, BERT, XLNet or Marian of transformers, under a name.
+    """A GPT, BERT, XLNet or Marian of transformers, under a name.
 
     It is copied, so the folder may go. Only config.json, safetensors and the tokenizer's files are read.
 

@@ -1,12 +1,11 @@
 """The commands that make something: a run, a measurement, a recipe."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zoo.commands.options import Corpus, Name, Settings, chosen_recipe, number
+from zoo.commands.options import Corpus, Name, Settings, chosen_recipe, number, print_found
 from zoo.errors import UserError
 from zoo.progress import say
 
@@ -108,11 +107,7 @@ def bench(
     from zoo.train.bench import bench as measure
 
     found = measure(recipe, rows, context)
-    if as_json:
-        print(json.dumps(found))
-    else:
-        for key, value in found.items():
-            print(key, f"{value:.4g}" if isinstance(value, float) else value)
+    print_found(found, as_json)
 
 
 def new(

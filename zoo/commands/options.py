@@ -1,5 +1,6 @@
 """What the options of several commands share: how a recipe is named and changed, how numbers are read."""
 
+import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -46,9 +47,23 @@ Checkpoint = Annotated[
 ]
 
 
-def chosen_recipe(name: str, settings: list[str] | None, **sections: Any) -> Recipe:
-    """The recipe under its --set options, and those under the sections that other options changed."""
+def overrides(settings: list[str] | None) -> dict[str, Any]:
+    """What --set options ask for, by section."""
     asked: dict[str, Any] = {}
     for setting in settings or []:
         asked = merged(asked, registry.parse_override(setting))
-    return registry.recipe(name, **merged(asked, sections))
+    return asked
+
+
+def chosen_recipe(name: str, settings: list[str] | None, **sections: Any) -> Recipe:
+    """The recipe under its --set options, and those under the sections that other options changed."""
+    return registry.recipe(name, **merged(overrides(settings), sections))
+
+
+def print_found(found: dict[str, Any], as_json: bool) -> None:
+    """What was measured: a JSON object, or a line for each number."""
+    if as_json:
+        print(json.dumps(found))
+    else:
+        for key, value in found.items():
+            print(key, f"{value:.4g}" if isinstance(value, float) else value)

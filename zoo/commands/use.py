@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.commands.options import Checkpoint, number
+from zoo.commands.options import Checkpoint, Corpus, number, overrides, print_found
 from zoo.disk import write_whole
 from zoo.errors import UserError
 from zoo.progress import printable, say
@@ -169,6 +169,34 @@ def score(
         print(f"{value:.4f}\t{text}")
     tokens = sum(len(model.tokenizer.encode(text)) for text in texts)
     say(f"{len(texts)} texts, {tokens} tokens: {nats.sum():.2f} nats, {nats.sum() / max(tokens, 1):.3f} a token")
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    data: Corpus = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How it is read: evaluation.memory=640. Repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
+) -> None:
+    """The losses on held-out text: those that training tells of its validation split, or of all of --data.
+
+    A causal model's are a likelihood, which is also told as perplexity and in bits.
+
+    \b
+    Examples:
+      zoo eval gpt2-nano
+      zoo eval runs/transformer-xl-nano-1 --set evaluation.memory=512 --set evaluation.same_length=true
+      zoo eval runs/transformer-xl-wt103-base-1 --data wiki.test.tokens --json
+    """
+    asked = overrides(settings)
+    if other := sorted(asked.keys() - {"evaluation"}):
+        raise UserError(f"zoo eval reads a model that is made: --set takes keys of evaluation, not of {other[0]}")
+    from zoo.use.evaluate import evaluate as measure
+
+    found = measure(checkpoint, data, **asked.get("evaluation", {}))
+    print_found(found, as_json)
 
 
 def attention(

@@ -14,6 +14,7 @@ from zoo.train.run import to_yaml
 CARRIED = ("license", "language")  # what the card of an imported model says, and that of the same model exported again
 AUTO = {  # class -> which of transformers' Auto classes finds it, and what the Hub calls its use
     "GPT2LMHeadModel": ("AutoModelForCausalLM", "text-generation"),
+    "OpenAIGPTLMHeadModel": ("AutoModelForCausalLM", "text-generation"),
     "BertForPreTraining": ("AutoModelForPreTraining", "fill-mask"),
     "BertForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
     "BertModel": ("AutoModel", "feature-extraction"),

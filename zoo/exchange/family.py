@@ -10,8 +10,7 @@ from zoo.errors import UserError
 from zoo.network.shapes import Shapes
 from zoo.schema import Recipe, checked, merged
 
-THEIR_ACTIVATION = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu", "silu": "silu"}
-ACTIVATIONS = {theirs: ours for ours, theirs in THEIR_ACTIVATION.items()}
+ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu"}
 ACTIVATIONS |= {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
 UNLESS = {"tie_word_embeddings": True, "is_decoder": False, "is_encoder_decoder": False, "add_cross_attention": False}
 UNLESS |= {"pruned_heads": {}, "quantization_config": {}, "auto_map": {}}
@@ -89,6 +88,7 @@ class Family:
     like: ClassVar[str]  # the recipe whose rows and training an imported model would go on with
     keys: ClassVar[dict[str, Key]]  # field of a recipe's model section -> where config.json has it
     vocabulary: ClassVar[Key]
+    activations: ClassVar[dict[str, str]] = ACTIVATIONS  # theirs -> ours; of two names for one the first is written
     computes: ClassVar[dict[str, Collection[Any]]]  # field of a recipe -> the values that the classes compute
     unless: ClassVar[dict[str, Any]] = {}  # further keys of config.json that the zoo's network knows one value of
     tied: ClassVar[dict[str, str]]  # arrays that some folders hold once more -> what they repeat
@@ -143,9 +143,10 @@ class Family:
         """What config.json says of a recipe; ids: of the special tokens of what it writes, None where unknown."""
         model = recipe.model
         found = {key.name: getattr(model, field) for field, key in self.keys.items()}
-        found[self.keys["activation"].name] = THEIR_ACTIVATION[model.activation]
-        if self.keys["inner"].default is not None:
-            found[self.keys["inner"].name] = model.inner_width
+        written = {ours: theirs for theirs, ours in reversed(self.activations.items())}
+        found[self.keys["activation"].name] = written[model.activation]
+        if (inner := self.keys.get("inner")) and inner.default is not None:
+            found[inner.name] = model.inner_width
         return {self.vocabulary.name: recipe.tokenizer.size, **found, "tie_word_embeddings": True, **ids}
 
     def generation(self, recipe: Recipe, ids: Mapping[str, int | None]) -> dict[str, Any]:
@@ -165,12 +166,13 @@ class Family:
         """A recipe's model section, as far as a folder settles it."""
         found = {field: key.of(config) for field, key in self.keys.items()}
         activation = found["activation"]
-        if activation not in ACTIVATIONS:
+        if activation not in self.activations:
             raise UserError(
-                f"config.json: {self.keys['activation'].name} is {activation!r}; the zoo has {', '.join(ACTIVATIONS)}"
+                f"config.json: {self.keys['activation'].name} is {activation!r};"
+                f" the zoo has {', '.join(self.activations)}"
             )
-        inner = None if found["inner"] == 4 * found["width"] else found["inner"]
-        return {**found, "activation": ACTIVATIONS[activation], "inner": inner}
+        inner = None if found.get("inner") == 4 * found["width"] else found.get("inner")
+        return {**found, "activation": self.activations[activation], "inner": inner}
 
     def rows(self, config: Mapping[str, Any]) -> dict[str, tuple[Key, int]]:
         """The tokenizers of a recipe, by its sections: which key says how many rows their table has, and how many."""

@@ -13,6 +13,7 @@ from zoo.exchange import card, tokenizer
 from zoo.exchange.bert import Bert
 from zoo.exchange.family import Family, Tensor
 from zoo.exchange.files import CARD, WEIGHTS, inside, read_arrays, read_json
+from zoo.exchange.gpt import GPT
 from zoo.exchange.gpt2 import GPT2
 from zoo.exchange.marian import Marian
 from zoo.exchange.xlnet import XLNet
@@ -20,7 +21,7 @@ from zoo.network.shapes import Shapes
 from zoo.saved import CONFIG, Saved
 from zoo.tensors import TensorFile, check_shapes, write_tensors
 
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2(), Bert(), XLNet(), Marian())}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2(), GPT(), Bert(), XLNet(), Marian())}
 
 
 class Theirs(Mapping[str, np.ndarray]):

@@ -34,10 +34,12 @@ class GPT2(Family):
         "model.embedding_scale": (False,),
         "model.embedding_norm": (False,),
         "model.attention_bias": (True,),
+        "model.cutoffs": ((),),
         "model.head_transform": (False,),
         "model.head_bias": (False,),
     }
     unless: ClassVar[dict[str, Any]] = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
+    tables: ClassVar[tuple[str, str]] = ("wte", "wpe")  # of tokens and of positions
     tied: ClassVar[dict[str, str]] = {"lm_head.weight": "transformer.wte.weight"}
     inputs = ("input_ids", "attention_mask")
 
@@ -51,7 +53,7 @@ class GPT2(Family):
         return {"_from_model_config": True, **ids}
 
     def known(self, name: str) -> str:
-        return f"transformer.{name}" if name.startswith(("wte.", "wpe.", "h.", "ln_f.")) else name
+        return f"transformer.{name}" if name.startswith((*self.tables, "h.", "ln_f.")) else name
 
     def idle(self, names: Collection[str]) -> set[str]:
         """Older folders hold each layer's triangle of who sees whom."""
@@ -59,9 +61,10 @@ class GPT2(Family):
 
     def tensors(self, recipe: Recipe) -> list[Tensor]:
         width, inner = recipe.model.width, recipe.model.inner_width
+        token, position = self.tables
         found = [
-            Tensor("transformer.wte.weight", (recipe.tokenizer.size, width), ("embed.token.table",)),
-            Tensor("transformer.wpe.weight", (recipe.model.context, width), ("embed.position.table",)),
+            Tensor(f"transformer.{token}.weight", (recipe.tokenizer.size, width), ("embed.token.table",)),
+            Tensor(f"transformer.{position}.weight", (recipe.model.context, width), ("embed.position.table",)),
         ]
 
         def projection(theirs: str, *ours: str, inputs: int = width, outputs: int = width) -> list[Tensor]:
@@ -76,4 +79,4 @@ class GPT2(Family):
             found += norm(f"{theirs}.ln_2", f"{ours}.inner_norm", width)
             found += projection(f"{theirs}.mlp.c_fc", f"{ours}.inner.up", outputs=inner)
             found += projection(f"{theirs}.mlp.c_proj", f"{ours}.inner.down", inputs=inner)
-        return found + norm("transformer.ln_f", "final_norm", width)
+        return found + (norm("transformer.ln_f", "final_norm", width) if recipe.model.norm == "pre" else [])

@@ -1,4 +1,4 @@
-"""The vocabulary files that BERT and GPT-2 were released with, as a tokenizer.json."""
+"""The vocabulary files that BERT, GPT and GPT-2 were released with, as a tokenizer.json."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from zoo.exchange.files import inside, read_json
 from zoo.schema import SPECIALS
 
 WORDPIECE, BPE, ADDED = "vocab.txt", ("vocab.json", "merges.txt"), "added_tokens.json"
+WORD_END = "</w>"  # no piece of GPT-2's has it: letters and punctuation are never merged there
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
 
@@ -16,7 +17,7 @@ def converted(folder: Path, settings: dict[str, Any], named: dict[str, str]) -> 
     """The text of a tokenizer.json; None where a folder has no such files.
 
     settings: of tokenizer_config.json; named: the special tokens that it names, by role. Raises UserError where the
-    files cannot be read. Source: transformers' BertTokenizer and GPT2Tokenizer.
+    files cannot be read. Source: transformers' BertTokenizer, OpenAIGPTTokenizer and GPT2Tokenizer.
     """
     if (pieces := _lines(folder, WORDPIECE)) is not None:
         vocabulary = {piece: number for number, piece in enumerate(pieces)}
@@ -25,8 +26,13 @@ def converted(folder: Path, settings: dict[str, Any], named: dict[str, str]) -> 
             raise UserError(f"{folder / WORDPIECE} has no {usual['unk']}, which stands for what is not in it")
         parts = _wordpiece(settings, vocabulary, usual["unk"])
     elif (vocabulary := read_json(folder, BPE[0])) and (merges := _lines(folder, BPE[1])) is not None:
-        parts = _bytes_bpe(settings, vocabulary, [line for line in merges if line and not line.startswith("#version")])
-        usual = SPECIALS["bytes_bpe"] | named
+        merges = [line for line in merges if line and not line.startswith("#version")]
+        if any(piece.endswith(WORD_END) for piece in vocabulary):
+            usual = {"unk": "<unk>"} | named
+            parts = _words_bpe(vocabulary, merges, usual["unk"])
+        else:
+            usual = SPECIALS["bytes_bpe"] | named
+            parts = _bytes_bpe(settings, vocabulary, merges)
     else:
         return None
     special = {token: vocabulary[token] for token in sorted(usual.values()) if token in vocabulary}
@@ -36,7 +42,8 @@ def converted(folder: Path, settings: dict[str, Any], named: dict[str, str]) -> 
     return json.dumps(rest | parts)
 
 
-def _wordpiece(settings: dict[str, Any], vocabulary: dict[str, int], unknown: str) -> dict[str, Any]:
+def _words(settings: dict[str, Any]) -> dict[str, Any]:
+    """What makes words of a text: BERT's way, and the first GPT's in transformers."""
     normalizer = {
         "type": "BertNormalizer",
         "clean_text": True,
@@ -44,6 +51,15 @@ def _wordpiece(settings: dict[str, Any], vocabulary: dict[str, int], unknown: st
         "strip_accents": settings.get("strip_accents"),  # None: where it lowers
         "lowercase": settings.get("do_lower_case", True),
     }
+    return {"normalizer": normalizer, "pre_tokenizer": {"type": "BertPreTokenizer"}}
+
+
+def _words_bpe(vocabulary: dict[str, int], merges: list[str], unknown: str) -> dict[str, Any]:
+    model = {"type": "BPE", "unk_token": unknown, "end_of_word_suffix": WORD_END, "vocab": vocabulary, "merges": merges}
+    return {**_words({}), "decoder": {"type": "BPEDecoder", "suffix": WORD_END}, "model": model}
+
+
+def _wordpiece(settings: dict[str, Any], vocabulary: dict[str, int], unknown: str) -> dict[str, Any]:
     model = {
         "type": "WordPiece",
         "unk_token": unknown,
@@ -52,7 +68,7 @@ def _wordpiece(settings: dict[str, Any], vocabulary: dict[str, int], unknown: st
         "vocab": vocabulary,
     }
     decoder = {"type": "WordPiece", "prefix": "##", "cleanup": True}
-    return {"normalizer": normalizer, "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": decoder, "model": model}
+    return {**_words(settings), "decoder": decoder, "model": model}
 
 
 def _bytes_bpe(settings: dict[str, Any], vocabulary: dict[str, int], merges: list[str]) -> dict[str, Any]:

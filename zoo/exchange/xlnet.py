@@ -33,6 +33,8 @@ class XLNet(Family):
         "model.embedding_scale": (False,),
         "model.embedding_norm": (False,),
         "model.attention_bias": (False,),
+        "model.tied_biases": (False,),
+        "model.cutoffs": ((),),
         "model.head_transform": (False,),
         "model.head_bias": (True,),
     }

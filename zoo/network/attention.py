@@ -29,8 +29,8 @@ class Keys(NamedTuple):
 class Attention(Part):
     """Attention over the keys of one stream; a query that sees nothing yields zeros (and the bias of `out`).
 
-    relative: scores by distance with two biases per head (Dai et al. 2019, section 3.3); segments: and by whether two
-    tokens share a segment (Yang et al. 2019, section 2.5).
+    relative: scores by distance with two biases per head (Dai et al. 2019, section 3.3); biases: the two [H, d], where
+    layers share them; segments: scores also by whether two tokens share a segment (Yang et al. 2019, section 2.5).
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Attention(Part):
         *,
         bias: bool = True,
         relative: bool = False,
+        biases: tuple[keras.Variable, keras.Variable] | None = None,
         segments: bool = False,
         dropout: float = 0.0,
         init_std: float = 0.02,
@@ -58,8 +59,8 @@ class Attention(Part):
 
         self.q, self.k, self.v, self.out = linear(), linear(), linear(), linear()
         self.r = linear(bias=False) if relative else None
-        self.content_bias = per_head() if relative else None
-        self.position_bias = per_head() if relative else None
+        own = (per_head(), per_head()) if relative and biases is None else (None, None)
+        self.content_bias, self.position_bias = biases or own
         self.segment_bias = per_head() if segments else None
         self.segment = per_head(2) if segments else None  # same, other
 

@@ -77,6 +77,7 @@ class Block(Part):
         activation: Activation = "gelu_tanh",
         attention_bias: bool = True,
         relative: bool = False,
+        biases: tuple[keras.Variable, keras.Variable] | None = None,
         segments: bool = False,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
@@ -93,7 +94,7 @@ class Block(Part):
             return Norm(width, epsilon=norm_epsilon, dtype=self.dtype_policy)
 
         self.attend_norm = norm_layer()
-        self.attend = Attention(width, heads, relative=relative, segments=segments, **attention)
+        self.attend = Attention(width, heads, relative=relative, biases=biases, segments=segments, **attention)
         self.cross_norm = norm_layer() if cross else None
         self.cross = Attention(width, heads, **attention) if cross else None
         self.inner_norm = norm_layer()

@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo.batch import Stream
 from zoo.kernels.random import RowNoise, drop
+from zoo.network.adaptive import AdaptiveEmbedding
 from zoo.network.layers import Embedding, Norm, Part
 from zoo.network.positions import sinusoid
 from zoo.schema import Model
@@ -22,7 +23,10 @@ class Embed(Part):
         def table(rows: int) -> Embedding:
             return Embedding(rows, model.width, init_std=0.0, dtype=self.dtype_policy)
 
-        self.token = table(vocab_size)
+        if model.div_val > 1:
+            self.token = AdaptiveEmbedding(model, vocab_size, dtype=self.dtype_policy)
+        else:
+            self.token = table(vocab_size)
         self.position = table(model.context) if model.positions == "learned" else None
         self.segment = table(model.segments) if model.segments and model.positions != "relative" else None
         self.norm = None

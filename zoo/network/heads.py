@@ -7,10 +7,30 @@ from typing import Any
 
 from keras import ops
 
+from zoo.kernels.cross_entropy import cross_entropy
 from zoo.kernels.matmul import matmul_transposed
 from zoo.network.block import activate
-from zoo.network.layers import Linear, Norm, Part, float32, sizes
+from zoo.network.layers import Embedding, Linear, Norm, Part, float32, sizes
 from zoo.schema import Model
+
+
+class Scores:
+    """The logits [..., V] of some places, in the dtype they were computed in, and what is asked of them."""
+
+    def __init__(self, score: Any):
+        self.score = score
+
+    def logits(self) -> Any:
+        """[..., V] float32."""
+        return float32(self.score)
+
+    def loss(self, target: Any, weight: Any, smoothing: float = 0.0) -> Any:
+        """The weighted sum of the cross-entropies in nats, a float32 scalar; smoothing: of the labels."""
+        return cross_entropy(self.score, target, weight, smoothing)
+
+    def likeliest(self) -> Any:
+        """[...] int32: the word with the highest score."""
+        return ops.argmax(self.score, axis=-1)
 
 
 class Head(Part):
@@ -33,3 +53,7 @@ class Head(Part):
         logits_NV = matmul_transposed(self.lowered(flat_ND), self.lowered(table_VD))
         logits = ops.reshape(logits_NV, (*sizes(hidden)[:-1], table_VD.shape[0]))
         return logits if self.bias is None else float32(logits) + self.bias
+
+    def scores(self, hidden: Any, token: Embedding) -> Scores:
+        """What is asked of hidden states [..., D]; token: the embedding that lends its table."""
+        return Scores(self(hidden, token.table))

@@ -29,6 +29,8 @@ def draw(model: Model, seed: int, name: str, shape: tuple[int, ...]) -> np.ndarr
     std = model.init_std
     if name == "embed.position.table" and model.position_std is not None:
         std = model.position_std
+    if "projection" in name and model.projection_std is not None:  # of a vocabulary in bins
+        std = model.projection_std
     if model.residual_scaling and name.endswith(("attend.out.kernel", "inner.down.kernel")):
         std /= math.sqrt(2 * model.layers)  # two projections a layer add to the residual stream
     drawn = generator.standard_normal(shape, np.float32)

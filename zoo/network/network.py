@@ -12,11 +12,12 @@ from keras import ops
 from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.kernels.random import RowNoise, drop
+from zoo.network.adaptive import AdaptiveHead, AdaptiveScores
 from zoo.network.attention import Keys
 from zoo.network.block import Block
 from zoo.network.cache import Cache
 from zoo.network.embedding import Embed
-from zoo.network.heads import Head
+from zoo.network.heads import Head, Scores
 from zoo.network.initial import initialize
 from zoo.network.layers import Norm, Part, float32, sizes
 from zoo.network.past import Past, Reach
@@ -56,6 +57,7 @@ class Network(Part):
                 activation=model.activation,
                 attention_bias=model.attention_bias,
                 relative=relative,
+                biases=biases,
                 segments=relative and model.segments > 0,
                 dropout=model.dropout,
                 attention_dropout=model.attention_dropout,
@@ -69,11 +71,16 @@ class Network(Part):
 
         self.embed = Embed(model, vocab_size, dtype=policy)
         self.source_embed = Embed(model, source_size, dtype=policy) if source_size else None
+        biases = None
+        if model.tied_biases:
+            per_head = (model.heads, model.head_width)
+            biases = self.weight(per_head, "zeros"), self.weight(per_head, "zeros")
+            self.content_bias, self.position_bias = biases
         self.encoder_blocks = [block(cross=False) for _ in range(model.encoder_layers)]
         self.encoder_norm = final_norm() if model.encoder_layers else None
         self.blocks = [block(cross=model.encoder_layers > 0) for _ in range(model.layers)]
         self.final_norm = final_norm()
-        self.head = Head(model, vocab_size, dtype=policy)
+        self.head = (AdaptiveHead if model.cutoffs else Head)(model, vocab_size, dtype=policy)
         if seed is not None:
             initialize(self, model, seed)
 
@@ -182,12 +189,17 @@ class Network(Part):
         return self._finish(x_BND, None)
 
     def logits(self, hidden: Any) -> Any:
-        """[..., D] -> [..., V] float32."""
-        return float32(self.scores(hidden))
+        """[..., D] -> [..., V] float32; of a vocabulary in bins they are log-probabilities."""
+        return self.head.scores(hidden, self.embed.token).logits()
 
-    def scores(self, hidden: Any) -> Any:
-        """The logits in the dtype they were computed in, for a loss that does its own statistics."""
-        return self.head(hidden, self.embed.token.table)
+    def scores(self, hidden: Any) -> Scores | AdaptiveScores:
+        """What the head makes of hidden states [..., D], for whoever asks for a loss or the likeliest words.
+
+        The rows of positions are scored too where the model has it so, as if they followed the tokens'.
+        """
+        if not self.model.head_positions or self.embed.position is None:
+            return self.head.scores(hidden, self.embed.token)
+        return Scores(self.head(hidden, ops.concatenate([self.embed.token.table, self.embed.position.table])))
 
     def _other(self, query: Stream, key: Stream, past: Past) -> Any:
         """[B, Q, K] bool: two tokens of different segments, where scores depend on it."""

@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from zoo.batch import Places, Stream
-from zoo.kernels.cross_entropy import cross_entropy
 from zoo.kernels.random import RowNoise
 from zoo.network.layers import float32
 from zoo.network.network import Network, take_places
@@ -52,7 +51,7 @@ class Reader:
         """
         scores = self.network.scores(hidden)
         if self.noise is not None:
-            return cross_entropy(scores, places.target, places.weight, smoothing)
-        hit = ops.equal(ops.argmax(scores, axis=-1), ops.cast(places.target, "int32"))
+            return scores.loss(places.target, places.weight, smoothing)
+        hit = ops.equal(scores.likeliest(), ops.cast(places.target, "int32"))
         self.right += ops.sum(float32(hit) * places.weight)
-        return cross_entropy(scores, places.target, places.weight)
+        return scores.loss(places.target, places.weight)

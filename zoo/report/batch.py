@@ -7,12 +7,12 @@ import numpy as np
 
 from zoo.batch import Array, Batch, Places, Stream
 from zoo.corpus.prepare import open_texts, tokenized
-from zoo.corpus.rows import plan
 from zoo.errors import UserError
 from zoo.home import home
 from zoo.noise import Noise
 from zoo.objective import Objective, Vocab
 from zoo.schema import Recipe
+from zoo.train.feed import rows_of
 from zoo.train.start import make_objective
 
 WIDTH = 110  # of a line
@@ -41,18 +41,8 @@ def _made(recipe: Recipe, update: int, count: int) -> tuple[Objective, Batch, Re
     """What the training loop would make of these rows."""
     corpus = tokenized(recipe, open_texts(recipe.data.corpus, recipe.data), {}, home())
     tokenizer, seed = corpus.tokenizer, recipe.train.seed
-    objective = make_objective(recipe, Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special))
-    planned = plan(
-        corpus.train,
-        recipe.data,
-        row_tokens=recipe.row_tokens,
-        extra=objective.extra_tokens,
-        rows_per_update=recipe.rows_per_update,
-        special=tokenizer.special,
-        seed=seed,
-        streams=recipe.streams,
-        memory=recipe.model.memory,
-    )
+    objective = make_objective(recipe, Vocab(recipe.scored_rows, tokenizer.size, tokenizer.special))
+    planned = rows_of(recipe, objective, corpus.train, tokenizer.special, seed)
     rows = planned.rows(update, 0, count)
     batch = objective.make_batch(Noise(seed, update, 0, count), rows)
     return objective, batch, tokenizer.tokens, (corpus.source_tokenizer or tokenizer).tokens

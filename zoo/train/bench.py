@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from zoo import accounting
-from zoo.corpus.rows import plan
 from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.progress import say
 from zoo.schema import Recipe
 from zoo.train.budget import fitting_rows
-from zoo.train.feed import Feed
+from zoo.train.feed import Feed, rows_of
 from zoo.train.start import Learner, fitting_precision, nominal_vocab, start_backend
 
 if TYPE_CHECKING:
@@ -85,8 +84,8 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
     corpus: Any = RandomTokens.drawn(
         8 * rows * (tokens + 1), len(vocab.special), vocab.used, paired=learner.objective.encodes
     )
-    shape: dict[str, Any] = {"row_tokens": tokens, "extra": learner.objective.extra_tokens, "rows_per_update": rows}
-    feed = Feed(learner.objective, plan(corpus, recipe.data, **shape, special=vocab.special, seed=0), rows, rows, 0)
+    planned = rows_of(recipe, learner.objective, corpus, vocab.special, seed=0)
+    feed = Feed(learner.objective, planned, rows, rows, 0)
     return Workload(recipe, feed, engine)
 
 

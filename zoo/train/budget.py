@@ -12,10 +12,10 @@ from zoo.errors import UserError
 from zoo.machine import memory_limits
 from zoo.progress import duration, say
 from zoo.schema import Recipe
-from zoo.train.evaluation import HeldOut
 from zoo.train.feed import Feed
 
 if TYPE_CHECKING:
+    from zoo.train.evaluation import HeldOut
     from zoo.train.step import Engine
 
 FEWEST_UPDATES = 50  # fewer teach nothing worth a schedule
@@ -67,7 +67,7 @@ def check_memory(recipe: Recipe) -> None:
         )
 
 
-def measure(engine: "Engine", feed: Feed, held_out: HeldOut) -> Seconds:
+def measure(engine: "Engine", feed: Feed, held_out: "HeldOut") -> Seconds:
     """Times the parts of an update on real rows, then puts everything back as it was."""
     from zoo.train.step import to_device
 

@@ -7,11 +7,31 @@ from typing import NamedTuple
 import numpy as np
 
 from zoo.batch import Array, Batch
-from zoo.corpus.rows import RowPlan
+from zoo.corpus.rows import RowPlan, plan
+from zoo.corpus.shards import Tokens
 from zoo.noise import Noise
 from zoo.objective import Objective
+from zoo.schema import Recipe
 
 EVALUATION_SEED = 1  # fixed noise, the same for every run and every evaluation
+
+
+def rows_of(
+    recipe: Recipe, objective: Objective, tokens: Tokens, special: dict[str, int], seed: int, *, whole: bool = False
+) -> RowPlan:
+    """A recipe's rows of one split; arguments as of zoo.corpus.rows.plan."""
+    return plan(
+        tokens,
+        recipe.data,
+        row_tokens=recipe.row_tokens,
+        extra=objective.extra_tokens,
+        rows_per_update=recipe.rows_per_update,
+        special=special,
+        seed=seed,
+        whole=whole,
+        streams=recipe.streams,
+        memory=recipe.model.memory,
+    )
 
 
 class Update(NamedTuple):

@@ -7,7 +7,6 @@ from typing import Any
 
 from zoo import disk
 from zoo.corpus.prepare import Corpus
-from zoo.corpus.rows import RowPlan, plan
 from zoo.corpus.shards import Tokens
 from zoo.errors import RunFailed, UserError, some
 from zoo.objective import Vocab
@@ -16,8 +15,8 @@ from zoo.saved import Saved
 from zoo.schema import Recipe
 from zoo.tensors import check_shapes
 from zoo.train import budget, checkpoint, run
-from zoo.train.evaluation import HeldOut
-from zoo.train.feed import EVALUATION_SEED, Feed
+from zoo.train.evaluation import HeldOut, held_out
+from zoo.train.feed import Feed, rows_of
 from zoo.train.saver import Saver
 from zoo.train.start import Learner, fitting_precision, start_backend
 
@@ -37,15 +36,15 @@ class Session:
         budget.check_memory(recipe)
         self.recipe, self.corpus, self.folder = recipe, corpus, folder
         tokenizer = corpus.tokenizer
-        vocab = Vocab(recipe.tokenizer.size, tokenizer.size, tokenizer.special)
+        vocab = Vocab(recipe.scored_rows, tokenizer.size, tokenizer.special)
         self.learner = Learner(recipe, vocab, recipe.train.precision)
         self.optimizer = Optimizer(recipe.train.adam, self.learner.weights)
         self.engine = Engine(self.learner, self.optimizer)
-        objective = self.learner.objective
-        rows = self._plan(recipe, corpus.train, seed=recipe.train.seed)
-        self.feed = Feed(objective, rows, recipe.rows_per_update, recipe.train.micro_rows or 1, recipe.train.seed)
+        rows = rows_of(recipe, self.learner.objective, corpus.train, tokenizer.special, recipe.train.seed)
+        micro_rows = budget.fitting_rows(recipe)
+        self.feed = Feed(self.learner.objective, rows, recipe.rows_per_update, micro_rows, recipe.train.seed)
         self.held_out = self._held_out(corpus.valid, recipe.train.evaluate_tokens)
-        self.test = None if corpus.test is None else self._held_out(corpus.test, None)
+        self.test = None if corpus.test is None else self._held_out(corpus.test)
         if (told := rows.about()) is not None:
             say(f"rows: {told}")
         self.step = 0  # updates done
@@ -53,33 +52,8 @@ class Session:
         self.saver = Saver()
         self.saved_at = time.monotonic()
 
-    def _plan(self, recipe: Recipe, tokens: Tokens, seed: int, whole: bool = False) -> RowPlan:
-        return plan(
-            tokens,
-            recipe.data,
-            row_tokens=recipe.row_tokens,
-            extra=self.learner.objective.extra_tokens,
-            rows_per_update=recipe.rows_per_update,
-            special=self.corpus.tokenizer.special,
-            seed=seed,
-            whole=whole,
-            streams=recipe.streams,
-            memory=recipe.model.memory,
-        )
-
-    def _held_out(self, tokens: Tokens, most: int | None) -> HeldOut:
-        """A split as it is evaluated: all of it, or rows of at least `most` tokens."""
-        from zoo.network.past import Reach
-        from zoo.train.step import memory_of
-
-        recipe = self.recipe.evaluated
-        rows = self._plan(recipe, tokens, EVALUATION_SEED, whole=True)
-        count = rows.rows_in_epoch
-        if most is not None:
-            group = rows.streams or 1  # all streams go on equally far
-            count = min(count, -(-most // (recipe.row_tokens * group)) * group)
-        feed = Feed(self.learner.objective, rows, count, recipe.train.micro_rows or 1, EVALUATION_SEED)
-        return HeldOut(feed, tokens, memory_of(self.learner, Reach.of(recipe.model), rows.streams))
+    def _held_out(self, tokens: Tokens, most: int | None = None) -> HeldOut:
+        return held_out(self.recipe, self.learner, tokens, self.corpus.tokenizer.special, most)
 
     def init_from(self, starting: Saved) -> None:
         """Takes the weights of another model that fit by name and shape, and says which."""

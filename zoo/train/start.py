@@ -109,8 +109,9 @@ def make_objective(recipe: Recipe, vocab: Vocab) -> Objective:
 
 def nominal_vocab(recipe: Recipe) -> Vocab:
     """The vocabulary a recipe asks for, before any tokenizer is trained."""
-    size = recipe.tokenizer.size
-    return Vocab(size, size, {role: n for n, role in enumerate(recipe.tokenizer.specials)})
+    return Vocab(
+        recipe.scored_rows, recipe.tokenizer.size, {role: n for n, role in enumerate(recipe.tokenizer.specials)}
+    )
 
 
 def build(recipe: Recipe | str | Path, vocab: Vocab | None = None) -> Learner:

@@ -25,27 +25,53 @@ tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 HEALTHY = -1  # `failed` holds this until an update is not finite, then that update's number
 
 
-class Engine:
+class Evaluator:
+    """Scores batches with one learner."""
+
+    def __init__(self, learner: Learner):
+        self.learner = learner
+        self._score = tf.function(self._evaluated)
+
+    def evaluate(self, batch: Batch, memory: Memory | None = None, first: int = 0) -> tuple[dict[str, Array], Array]:
+        """Every task's total without dropout, and the weighted number of tokens that were guessed right.
+
+        memory: of the streams that are evaluated, and first: the first row's number among all.
+        """
+        return self._score(batch, memory, tf.constant(first, tf.int64))
+
+    def _evaluated(self, batch: Batch, memory: Memory | None, first: Any) -> tuple[dict[str, Any], Any]:
+        return self._totals(batch, None, memory, first)
+
+    def _totals(
+        self, batch: Batch, noise: RowNoise | None, memory: Memory | None, first: Any
+    ) -> tuple[dict[str, Any], Any]:
+        past = None if memory is None else memory.past(first, batch.reset, batch.backward)
+        reader = Reader(self.learner.network, self.learner.layers, noise, past)
+        totals = self.learner.objective.score(reader, batch)
+        if memory is not None and past is not None:
+            memory.take(first, past)
+        return totals, reader.right
+
+
+class Engine(Evaluator):
     """Runs updates of one learner; all its state is in variables.
 
     memory: what the rows of an update go on from, where they are a stream's; else None.
     """
 
     def __init__(self, learner: Learner, optimizer: Optimizer):
-        self.learner = learner
+        super().__init__(learner)
         self.optimizer = optimizer
         recipe = learner.recipe
         self.train = recipe.train
-        self.memory = memory_of(
-            learner, Reach.of(recipe.model), recipe.streams if recipe.data.rows == "stream" else None
-        )
+        streams = recipe.streams if recipe.data.rows == "stream" else None
+        self.memory = memory_of(learner, Reach.of(recipe.model), streams)
         self.scales = learner.objective.scales
         self.failed = tf.Variable(HEALTHY, dtype=tf.int64, trainable=False, name="failed")
         self.gradients: dict[str, tf.Variable] | None = None  # made when an update has several micro-batches
         self._whole = tf.function(self._whole_update)
         self._part = tf.function(self._add_gradient)
         self._apply_sums = tf.function(self._apply_summed)
-        self._score = tf.function(self._evaluated)
 
     def gradient(self, batch: Batch, factors: dict[str, Array], update: int, first: int) -> dict[str, Array]:
         """Adds one micro-batch's share to the summed gradient; returns every task's total (nats, float32)."""
@@ -66,13 +92,6 @@ class Engine:
         """A whole update of one micro-batch: gradient and apply in one go, without sums kept in between."""
         rate = tf.constant(learning_rate, tf.float32)
         return self._whole(batch, _scalars(factors), rate, *_keys(update, 0))
-
-    def evaluate(self, batch: Batch, memory: Memory | None = None, first: int = 0) -> tuple[dict[str, Array], Array]:
-        """Every task's total without dropout, and the weighted number of tokens that were guessed right.
-
-        memory: of the streams that are evaluated, and first: the first row's number among all.
-        """
-        return self._score(batch, memory, tf.constant(first, tf.int64))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """The weights, the optimizer's slots and the memory as they are now, by name: tensors that later updates leave
@@ -97,19 +116,6 @@ class Engine:
         if self.memory is not None:
             self.memory.forget()
         self.failed.assign(HEALTHY)
-
-    def _totals(
-        self, batch: Batch, noise: RowNoise | None, memory: Memory | None, first: Any
-    ) -> tuple[dict[str, Any], Any]:
-        past = None if memory is None else memory.past(first, batch.reset, batch.backward)
-        reader = Reader(self.learner.network, self.learner.layers, noise, past)
-        totals = self.learner.objective.score(reader, batch)
-        if memory is not None and past is not None:
-            memory.take(first, past)
-        return totals, reader.right
-
-    def _evaluated(self, batch: Batch, memory: Memory | None, first: Any) -> tuple[dict[str, Any], Any]:
-        return self._totals(batch, None, memory, first)
 
     def _backward(self, batch: Batch, factors: Any, update: Any, first: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         noise = RowNoise(self.train.seed, update, first)

@@ -169,8 +169,8 @@ def load(where: str | Path) -> Loaded:
     recipe = saved.recipe
     found = {section: load_tokenizer(file, getattr(recipe, section)) for section, file in saved.tokenizers.items()}
     tokenizer = found.get("tokenizer")
-    size = recipe.tokenizer.size
-    vocab = Vocab(size, size, {}) if tokenizer is None else Vocab(size, tokenizer.size, tokenizer.special)
+    used, special = (recipe.tokenizer.size, {}) if tokenizer is None else (tokenizer.size, tokenizer.special)
+    vocab = Vocab(recipe.scored_rows, used, special)
     start_backend()
     learner = Learner(recipe, vocab, "float32", drawn=False)
     learner.set_weights(saved.weights)
