@@ -1,5 +1,7 @@
 """What a recipe costs, against sums done by hand and against what is published."""
 
+import re
+
 import pytest
 
 from zoo import accounting
@@ -42,14 +44,14 @@ def test_the_arithmetic_shown_is_the_arithmetic_done(name: str) -> None:
 def check_arithmetic(found: Recipe) -> None:
     for term in accounting.flops(found).terms:
         words = term.arithmetic.replace(",", "").replace(" x ", " * ")
-        for word in ("blocks", "layers", "tokens", "width", "weights", "places"):
+        for word in ("blocks", "layers", "tokens", "distances", "width", "weights", "places"):
             words = words.replace(f" {word}", "").replace(f"{word} ", "")
-        formula = words.replace("(content and distance)", "").replace("(keys and values alone)", "")
+        formula = words.replace("(keys and values alone)", "")
         formula = formula.replace("(by Zipf's law)", "")
         assert eval(formula) == pytest.approx(term.value, rel=1e-12), term
     for term in accounting.memory(found, 2, half=True)[1:-1]:
-        formula = term.arithmetic.replace(",", "").replace(" x ", " * ").partition("(")[0]
-        assert eval(formula) == term.value
+        formula = re.sub(r"layers|streams|tokens|width|,", "", term.arithmetic).replace(" x ", " * ").partition("(")[0]
+        assert eval(formula.replace("  ", " ").replace(" x ", " * ")) == term.value
 
 
 def test_causal_predicts_at_every_place() -> None:
@@ -91,6 +93,18 @@ def test_permutation_reads_twice() -> None:
         "its attention": 24 * 2 * 16 * 24 * 4 / 16,
         "vocabulary": 6 * 260 * 24 * 4 / 16,
     }
+
+
+def test_a_memory_is_looked_up_and_not_learned_through() -> None:
+    found = small({"name": "causal"}, positions="relative", attention_bias=False)
+    streams = found.with_changes(model={"memory": 10}, data={"rows": "stream"})
+    assert terms(accounting.flops(streams)) == {
+        "blocks": 6 * 2 * 12 * 24**2,
+        "attention": (12 * 26 + 6 * 42) * 2 * 24,
+        "keys of the memory": 4 * 2 * 2 * 24**2 * 10 / 16,
+        "vocabulary": 6 * 260 * 24,
+    }
+    assert accounting.remembered(streams, half=True).value == 2 * 2 * 4 * 10 * 24  # bytes, layers, streams, tokens
 
 
 BINNED = {"cutoffs": [20, 100], "head_bias": True}

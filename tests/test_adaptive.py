@@ -19,7 +19,7 @@ from zoo.network.names import named_weights
 from zoo.network.network import Network
 from zoo.network.reader import Reader
 from zoo.network.shapes import shapes
-from zoo.schema import Model
+from zoo.sections import Model
 
 N, D, V = 29, 66, 53
 CUTOFFS = (7, 18, 37)

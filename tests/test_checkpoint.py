@@ -13,7 +13,7 @@ from shrunk import Bench, shrunk
 from zoo import disk
 from zoo.errors import UserError
 from zoo.saved import open_saved
-from zoo.schema import Train
+from zoo.sections import Train
 from zoo.train import checkpoint
 from zoo.train.saver import Saver
 

@@ -12,7 +12,7 @@ from zoo.batch import Places
 from zoo.kernels.random import RowNoise
 from zoo.network.network import Network
 from zoo.network.reader import Reader
-from zoo.schema import Model
+from zoo.sections import Model
 
 D, C, V, N = 10, 7, 31, 13  # width, context, vocabulary, places that predict
 MODEL = Model(width=D, layers=1, heads=2, context=C, norm="post", head_positions=True)

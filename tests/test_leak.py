@@ -16,7 +16,7 @@ from zoo.batch import Batch, Places, Rows, Stream
 from zoo.noise import Noise
 from zoo.objective import Objective, Vocab
 from zoo.registry import objective, objectives
-from zoo.schema import Model
+from zoo.sections import Model
 from zoo.visibility import visible
 
 VOCAB = Vocab(size=31, used=31, special={"eod": 0, "pad": 1, "cls": 2, "sep": 3, "mask": 4, "bos": 5})

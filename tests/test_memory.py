@@ -16,7 +16,7 @@ from zoo.network.memory import Memory
 from zoo.network.names import named_weights
 from zoo.network.network import Network
 from zoo.network.past import Reach
-from zoo.schema import Model
+from zoo.sections import Model
 
 B, V = 3, 31
 # Weights far larger than in training, so that whatever can move a state moves it visibly.

@@ -24,7 +24,7 @@ from zoo.network.network import Network
 from zoo.network.reader import Reader
 from zoo.network.shapes import shapes
 from zoo.registry import recipe, recipes
-from zoo.schema import Model
+from zoo.sections import Model
 from zoo.visibility import visible
 
 B, T, D, H, V, P = 3, 7, 10, 2, 31, 4

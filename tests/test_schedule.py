@@ -2,7 +2,7 @@
 
 import pytest
 
-from zoo.schema import Train
+from zoo.sections import Train
 from zoo.train.schedule import learning_rate
 
 

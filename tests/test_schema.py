@@ -10,20 +10,8 @@ from hypothesis import strategies as st
 from zoo.accounting import params
 from zoo.errors import UserError
 from zoo.registry import recipe, recipes
-from zoo.schema import (
-    SPECIALS,
-    Adam,
-    Data,
-    Evaluation,
-    Expect,
-    Model,
-    Recipe,
-    Section,
-    TokenizerSpec,
-    Train,
-    checked,
-    merged,
-)
+from zoo.schema import Recipe, checked, merged
+from zoo.sections import SPECIALS, Adam, Data, Evaluation, Expect, Model, Section, TokenizerSpec, Train
 
 NAMES = recipes()
 

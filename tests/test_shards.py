@@ -23,7 +23,7 @@ from zoo.corpus.shards import Tokens
 from zoo.corpus.sources import Source, open_source
 from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.errors import UserError
-from zoo.schema import Data, TokenizerSpec
+from zoo.sections import Data, TokenizerSpec
 
 BYTES = TokenizerSpec.model_validate({"kind": "bytes", "size": 260})
 WORDS = "It was so. The old dog ran! And then? He slept. "
@@ -284,7 +284,7 @@ from pathlib import Path
 from zoo.corpus import encoding
 from zoo.corpus.prepare import prepare
 from zoo.corpus.sources import Source
-from zoo.schema import Data, TokenizerSpec
+from zoo.sections import Data, TokenizerSpec
 
 encoding.BUNDLE = 100
 def read(tally):

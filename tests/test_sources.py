@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from zoo.corpus import files, sources
 from zoo.corpus.sources import Piece, Source, open_source
 from zoo.errors import UserError
-from zoo.schema import Data
+from zoo.sections import Data
 
 
 def documents(source: Source) -> list[str]:
@@ -233,7 +233,7 @@ def test_a_line_of_any_length_needs_little_memory(tmp_path):
     script = """
 import resource, sys
 from zoo.corpus.sources import open_source
-from zoo.schema import Data
+from zoo.sections import Data
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 40_000_000, -1))
 for rule in ("file", "line", "blank_line"):

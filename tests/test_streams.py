@@ -18,7 +18,7 @@ from zoo.noise import Noise
 from zoo.objective import Vocab
 from zoo.objectives.causal import Causal
 from zoo.objectives.permutation import Permutation
-from zoo.schema import Data
+from zoo.sections import Data
 from zoo.train.feed import Feed
 
 ONE, BOTH, XLNET = {}, {"bidirectional": True}, {"bidirectional": True, "reuse": 8}

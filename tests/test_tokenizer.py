@@ -18,7 +18,7 @@ from zoo.corpus.starts import CLOSERS, SENTENCE_START, WORD_START, starts
 from zoo.corpus.tokenizer import Tokenizer, byte_characters, load, slices
 from zoo.corpus.vocabulary import DEAREST, sample, train
 from zoo.errors import UserError
-from zoo.schema import Data, TokenizerSpec
+from zoo.sections import Data, TokenizerSpec
 
 KINDS = {"bytes_bpe": 700, "wordpiece": 700, "unigram": 700, "characters": 80, "bytes": 300}
 # Every character that the tests below are to know, so that nothing is unknown by chance.
@@ -406,7 +406,7 @@ from zoo.corpus.sources import open_source
 from zoo.corpus.tokenizer import load
 from zoo.corpus.vocabulary import train
 from zoo.errors import UserError
-from zoo.schema import Data, TokenizerSpec
+from zoo.sections import Data, TokenizerSpec
 
 spec = TokenizerSpec(kind="bytes_bpe", size=300)
 tokenizer = train(spec, ["some text, some more text"] * 100)

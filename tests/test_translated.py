@@ -13,7 +13,7 @@ from zoo.corpus.prepare import prepare_parallel
 from zoo.corpus.rows import plan
 from zoo.corpus.translated import Translated, packed
 from zoo.errors import UserError
-from zoo.schema import Data, TokenizerSpec
+from zoo.sections import Data, TokenizerSpec
 
 SPECIAL = {"pad": 0, "eod": 1, "bos": 2}
 DATA = Data(rows="parallel")

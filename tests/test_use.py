@@ -11,7 +11,7 @@ from zoo.corpus.starts import WORD_START
 from zoo.corpus.vocabulary import train
 from zoo.errors import UserError
 from zoo.objective import Vocab
-from zoo.schema import SPECIALS
+from zoo.sections import SPECIALS
 from zoo.train.start import Learner
 from zoo.use.fill import fill
 from zoo.use.generate import Sampling, choose, generate_ids, window

@@ -84,8 +84,8 @@ def flops(recipe: Recipe) -> Flops:
     of = f" x {predicting} / {tokens} places"
     per_block = _kernels(found, "blocks.0.") - _kernels(found, "blocks.0.attend.r.")  # r serves all rows at once
     encoder = recipe.model.encoder_layers
+    lookup = _kernels(found, "blocks.0.attend.k.") + _kernels(found, "blocks.0.attend.v.")
     if objective.blind:
-        lookup = _kernels(found, "blocks.0.attend.k.") + _kernels(found, "blocks.0.attend.v.")
         terms = [
             *_stack(recipe, "content stream", layers - 1, per_block),
             Term("its last block", f"6 x {lookup:,} weights (keys and values alone)", 6 * lookup),
@@ -101,6 +101,9 @@ def flops(recipe: Recipe) -> Flops:
         terms = [*stacks, *_stack(recipe, "decoder", layers, per_block), pairs]
     else:
         terms = _stack(recipe, "blocks", layers, per_block)
+    if memory := recipe.model.memory:  # whose states get no gradient: twice forward instead of three times
+        arithmetic = f"4 x {layers} blocks x {lookup:,} weights x {memory:,} / {tokens:,} tokens"
+        terms.append(Term("keys of the memory", arithmetic, 4 * layers * lookup * memory / tokens))
     if transform := _kernels(found, "head."):
         terms.append(Term("head transform", f"6 x {transform:,}{of}", 6 * transform * predicting / tokens))
     if projections := _kernels(found, "embed."):  # a token goes through the projections of all bins
@@ -121,14 +124,16 @@ def flops(recipe: Recipe) -> Flops:
 def _stack(recipe: Recipe, what: str, layers: int, per_block: int, of: str = "", share: float = 1.0) -> list[Term]:
     """Some layers, run for a share of a row's places."""
     tokens, width = recipe.row_tokens, recipe.model.width
-    # Scores by distance are two products more: a row has twice as many distances as tokens.
-    each, pairs = (24, "24 (content and distance)") if recipe.model.positions == "relative" else (12, "12")
+    keys = tokens + recipe.model.memory
+    pairs, compared = f"12 x {keys:,} tokens", 12 * keys
+    if recipe.model.positions == "relative":  # one product more: a token has distances to those behind it as well
+        pairs, compared = f"({pairs} + 6 x {tokens + keys:,} distances)", compared + 6 * (tokens + keys)
     return [
         Term(what, f"6 x {layers} blocks x {per_block:,} weights{of}", 6 * layers * per_block * share),
         Term(
             "attention" if share == 1 else "its attention",
-            f"{pairs} x {layers} layers x {tokens:,} tokens x width {width:,}{of}",
-            each * layers * tokens * width * share,
+            f"{pairs} x {layers} layers x width {width:,}{of}",
+            compared * layers * width * share,
         ),
     ]
 
@@ -187,7 +192,7 @@ def remembered(recipe: Recipe, half: bool) -> Term:
     model, number = recipe.model, 2 if half else FLOAT
     return Term(
         "memory of streams",
-        f"{number} bytes x {model.layers} layers x {recipe.streams:,} streams x {model.memory:,} tokens"
+        f"{number} x {model.layers} layers x {recipe.streams:,} streams x {model.memory:,} tokens"
         f" x width {model.width:,}",
         number * model.layers * recipe.streams * model.memory * model.width,
     )

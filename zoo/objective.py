@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from zoo.batch import Array, Batch, Rows
 from zoo.errors import UserError
 from zoo.noise import Noise
-from zoo.schema import Data, Model, Section
+from zoo.sections import Data, Model, Section
 from zoo.visibility import Kind
 
 if TYPE_CHECKING:

@@ -180,9 +180,10 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
-    """The losses on held-out text: those that training tells of its validation split, or of all of --data.
+    """The losses of a model on held-out text, or on yours.
 
-    A causal model's are a likelihood, which is also told as perplexity and in bits.
+    Those that training tells of its validation split; with --data, those of all of that text. A causal model's are a
+    likelihood, which is also told as perplexity and in bits.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.corpus.files import Tally, blocks, decoded, kind
 from zoo.errors import UserError, nearest
-from zoo.schema import Data
+from zoo.sections import Data
 
 Fragment = tuple[str, bool]  # text of any length, and whether a document starts with it
 Columns = dict[str, str]  # the keys of `data` that name columns, and the columns

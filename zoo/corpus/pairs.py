@@ -5,7 +5,7 @@ import numpy as np
 from zoo.batch import Rows
 from zoo.corpus.rows import RowPlan, generator
 from zoo.errors import UserError
-from zoo.schema import Data
+from zoo.sections import Data
 
 SHORT_RATE = 0.1  # of documents, per epoch, that are cut to a random shorter target
 RESERVED = 3  # [CLS] and two [SEP]

@@ -12,7 +12,7 @@ from zoo.corpus.hub import open_hub, records
 from zoo.corpus.sources import Source, frame_rows, listed
 from zoo.corpus.trees import linearised, plain, read_trees, words
 from zoo.errors import UserError
-from zoo.schema import Data
+from zoo.sections import Data
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -27,7 +27,8 @@ from zoo.corpus.vocabulary import train
 from zoo.disk import flush, write_whole
 from zoo.errors import UserError
 from zoo.progress import amount, progress, say
-from zoo.schema import Data, Recipe, TokenizerSpec
+from zoo.schema import Recipe
+from zoo.sections import Data, TokenizerSpec
 
 HELD_OUT_SHARE, HELD_OUT_PAIRS = 0.05, 3000  # of parallel text, for each split that is not given; 3,000 as in WMT
 TRAINING_RULE = 1  # another number is another tokenizer for the same text

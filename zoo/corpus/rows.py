@@ -13,7 +13,7 @@ from zoo.batch import Rows
 from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.errors import UserError
 from zoo.noise import site_code
-from zoo.schema import Data
+from zoo.sections import Data
 
 if TYPE_CHECKING:
     from zoo.corpus.shards import Tokens

@@ -11,7 +11,7 @@ from zoo.corpus.documents import Columns, Fragment, fragments, from_records, no_
 from zoo.corpus.files import Tally, find, fingerprint, readable
 from zoo.corpus.hub import open_hub, records
 from zoo.errors import UserError
-from zoo.schema import Data
+from zoo.sections import Data
 
 if TYPE_CHECKING:
     from pandas import DataFrame

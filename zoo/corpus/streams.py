@@ -10,7 +10,7 @@ from zoo.corpus.pairs import RESERVED, fitting
 from zoo.corpus.rows import RowPlan, generator
 from zoo.errors import UserError
 from zoo.noise import Noise
-from zoo.schema import Data
+from zoo.sections import Data
 
 
 class Streams(RowPlan):

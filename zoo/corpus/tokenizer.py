@@ -13,7 +13,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from zoo.corpus import starts
 from zoo.errors import UserError
-from zoo.schema import TokenizerSpec
+from zoo.sections import TokenizerSpec
 
 SLICE = 1 << 14  # characters: the library encodes texts of this length twice as fast as those of a megabyte
 # No pre-tokenizer joins a word to the white space after it; some join punctuation to it.

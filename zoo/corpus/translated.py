@@ -9,7 +9,7 @@ from zoo.batch import Rows
 from zoo.corpus.rows import RowPlan, generator
 from zoo.corpus.shards import Tokens
 from zoo.errors import UserError
-from zoo.schema import Data
+from zoo.sections import Data
 
 OPEN = 64  # rows that are filled at the same time
 

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer as Inner
 
 from zoo.corpus.tokenizer import SLICE, Tokenizer, byte_characters, slices
 from zoo.errors import UserError
-from zoo.schema import TokenizerSpec
+from zoo.sections import TokenizerSpec
 
 # Bytes of prose, which merges are learnt from: ten times as much changes few of them. The library holds every different
 # word and a unigram model every different piece of one, which takes the memory and the time.

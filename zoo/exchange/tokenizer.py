@@ -13,7 +13,8 @@ from zoo.exchange.family import Family
 from zoo.exchange.files import inside, read_json
 from zoo.home import home
 from zoo.saved import Saved
-from zoo.schema import SPECIALS, Recipe, TokenizerSpec
+from zoo.schema import Recipe
+from zoo.sections import SPECIALS, TokenizerSpec
 
 JSON, SETTINGS, ROLES_ALONE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 TARGET = "target_"  # what the names of a second tokenizer's files begin with

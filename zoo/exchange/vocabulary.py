@@ -6,7 +6,7 @@ from typing import Any
 
 from zoo.errors import UserError
 from zoo.exchange.files import inside, read_json
-from zoo.schema import SPECIALS
+from zoo.sections import SPECIALS
 
 WORDPIECE, BPE, ADDED = "vocab.txt", ("vocab.json", "merges.txt"), "added_tokens.json"
 WORD_END = "</w>"  # no piece of GPT-2's has it: letters and punctuation are never merged there

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from zoo.schema import Adam
+from zoo.sections import Adam
 
 
 def powers(adam: Adam, count: Any) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from zoo.kernels.cross_entropy import cross_entropy
 from zoo.kernels.matmul import matmul_transposed
 from zoo.network.layers import Embedding, Linear, Part, float32, sizes
 from zoo.network.shapes import Bin, bins
-from zoo.schema import Model
+from zoo.sections import Model
 
 
 def _inside(index: Any, part: Bin) -> Any:

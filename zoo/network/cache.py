@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from zoo.network.attention import Keys
-from zoo.schema import Model
+from zoo.sections import Model
 
 
 class Cache:

@@ -10,7 +10,7 @@ from zoo.kernels.random import RowNoise, drop
 from zoo.network.adaptive import AdaptiveEmbedding
 from zoo.network.layers import Embedding, Norm, Part
 from zoo.network.positions import sinusoid
-from zoo.schema import Model
+from zoo.sections import Model
 
 
 class Embed(Part):

@@ -11,7 +11,7 @@ from zoo.kernels.cross_entropy import cross_entropy
 from zoo.kernels.matmul import matmul_transposed
 from zoo.network.block import activate
 from zoo.network.layers import Embedding, Linear, Norm, Part, float32, sizes
-from zoo.schema import Model
+from zoo.sections import Model
 
 
 class Scores:

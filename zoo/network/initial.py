@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from zoo.network.names import named_weights
-from zoo.schema import Model
+from zoo.sections import Model
 
 
 def initialize(layer: keras.layers.Layer, model: Model, seed: int, prefix: str = "") -> None:

@@ -13,7 +13,7 @@ from keras import ops
 from zoo.kernels.rows import read_rows, write_rows
 from zoo.network.layers import sizes
 from zoo.network.past import Past, Reach
-from zoo.schema import Model
+from zoo.sections import Model
 
 
 class Memory:

@@ -22,7 +22,7 @@ from zoo.network.initial import initialize
 from zoo.network.layers import Norm, Part, float32, sizes
 from zoo.network.past import Past, Reach
 from zoo.network.positions import distances, sinusoid
-from zoo.schema import Model
+from zoo.sections import Model
 from zoo.visibility import visible
 
 POLICY = {"float32": "float32", "bfloat16": "mixed_bfloat16"}

@@ -9,7 +9,7 @@ from keras import ops
 
 from zoo.batch import Stream
 from zoo.network.layers import float32, sizes
-from zoo.schema import Model
+from zoo.sections import Model
 from zoo.visibility import within
 
 

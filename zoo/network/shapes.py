@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import NamedTuple
 
-from zoo.schema import Model
+from zoo.sections import Model
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -30,7 +30,7 @@ from zoo import places
 from zoo.batch import Array, Batch, Places, Rows, Stream
 from zoo.noise import Noise
 from zoo.objective import Objective
-from zoo.schema import Data, Model, Share
+from zoo.sections import Data, Model, Share
 
 if TYPE_CHECKING:
     import keras

@@ -42,7 +42,7 @@ from zoo import places
 from zoo.batch import Array, Batch, Rows, Stream
 from zoo.noise import Noise
 from zoo.objective import Objective
-from zoo.schema import Count, Data, Model, nearest_divisor
+from zoo.sections import Count, Data, Model, nearest_divisor
 
 if TYPE_CHECKING:
     import keras

@@ -27,7 +27,7 @@ import numpy as np
 from zoo.batch import Array, Batch, Places, Rows, Stream
 from zoo.noise import Noise
 from zoo.objective import Objective
-from zoo.schema import Data, Rate
+from zoo.sections import Data, Rate
 
 if TYPE_CHECKING:
     from zoo.network.reader import Reader

@@ -19,7 +19,7 @@ import numpy as np
 from zoo import disk
 from zoo.errors import UserError
 from zoo.progress import say
-from zoo.schema import Train
+from zoo.sections import Train
 from zoo.tensors import TensorFile, write_tensors
 
 WEIGHTS, SLOTS, MEMORY, STATE = "model.safetensors", "optimizer.safetensors", "memory.safetensors", "state.json"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from zoo.kernels import adam as kernel
-from zoo.schema import Adam
+from zoo.sections import Adam
 
 
 def decays(name: str) -> bool:

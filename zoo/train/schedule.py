@@ -2,7 +2,7 @@
 
 import math
 
-from zoo.schema import Train
+from zoo.sections import Train
 
 
 def learning_rate(train: Train, update: int) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from zoo.schema import Count, Section
+from zoo.sections import Count, Section
 
 IMPOSSIBLE = -1e9
 

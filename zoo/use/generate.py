@@ -11,7 +11,8 @@ from pydantic import Field
 from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.progress import progress
-from zoo.schema import Count, Section, checked
+from zoo.schema import checked
+from zoo.sections import Count, Section
 from zoo.use.frame import rounded_up
 from zoo.visibility import visible
 
