@@ -40,16 +40,14 @@ def test_the_arithmetic_shown_is_the_arithmetic_done(name: str) -> None:
 
 
 def check_arithmetic(found: Recipe) -> None:
-    for term in accounting.flops(found).terms:
-        words = term.arithmetic.replace(",", "").replace(" x ", " * ")
-        for word in ("blocks", "layers", "tokens", "width", "weights", "places"):
-            words = words.replace(f" {word}", "").replace(f"{word} ", "")
-        formula = words.replace("(content and distance)", "").replace("(keys and values alone)", "")
-        formula = formula.replace("(by Zipf's law)", "")
+    terms = [*accounting.flops(found).terms, *accounting.memory(found, 2, half=True)[1:-1]]
+    for term in terms:
+        formula = term.arithmetic.partition(" (the sum")[0].replace(",", "").replace(" x ", " * ")
+        for word in ("blocks", "layers", "tokens", "width", "weights", "places", "bytes", "streams"):
+            formula = formula.replace(f" {word}", "").replace(f"{word} ", "")
+        for remark in ("(content and distance)", "(keys and values alone)", "(by Zipf's law)"):
+            formula = formula.replace(remark, "")
         assert eval(formula) == pytest.approx(term.value, rel=1e-12), term
-    for term in accounting.memory(found, 2, half=True)[1:-1]:
-        formula = term.arithmetic.replace(",", "").replace(" x ", " * ").partition("(")[0]
-        assert eval(formula) == term.value
 
 
 def test_causal_predicts_at_every_place() -> None:
