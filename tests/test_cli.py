@@ -156,7 +156,8 @@ def test_what_show_prints_is_the_recipe(told: Any, name: str, tmp_path: Path) ->
     again, recipe = registry.recipe(file), registry.recipe(name)
     assert again == recipe
     own = ["source_tokenizer"] if recipe.source_tokenizer is not None else []
-    assert list(yaml.safe_load(out)) == ["model", "tokenizer", *own, "objective", "data", "train", "expect"]
+    seen = ["evaluation"] if recipe.evaluation.model_dump(exclude_none=True) else []
+    assert list(yaml.safe_load(out)) == ["model", "tokenizer", *own, "objective", "data", "train", *seen, "expect"]
     assert recipe.expect is not None
     assert f"# parameters: {recipe.expect.params:,}, as expected" in out
 

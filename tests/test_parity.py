@@ -463,3 +463,49 @@ def test_a_real_encoder(tmp_path: Path, zoo_home: Path, capsys: pytest.CaptureFi
     card = (tmp_path / "out" / "README.md").read_text()
     assert "license: apache-2.0" in card
     assert "Converted from `model`" in card
+
+
+def test_xlnet_goes_on_from_its_memory_in_both_directions(tmp_path: Path) -> None:
+    """Three segments, of which 6 tokens go on and 9 are remembered; the last two of the four rows run backwards."""
+    import torch
+
+    from zoo.network.memory import Memory
+    from zoo.network.past import Reach
+
+    rows, keep, memory = 4, 6, 9
+    model = small("XLNetLMHeadModel")
+    model.save_pretrained(tmp_path)
+    learner = zoo.load(tmp_path).learner
+    model.eval()
+    for name, value in {"mem_len": memory, "reuse_len": keep, "bi_data": True}.items():
+        setattr(model.transformer, name, value)  # the class reads them when it is called
+    draw, mems = np.random.default_rng(5), None
+    remembered = Memory(learner.recipe.model, Reach(memory), rows, keep, "float32")
+    backward, first = np.array([False, False, True, True]), np.int64(0)
+    order = np.broadcast_to(np.arange(T, dtype=np.int32), (rows, T))
+    for segment in range(3):
+        token = draw.integers(1, V, (rows, T)).astype(np.int32)
+        kind = (order >= draw.integers(1, T, (rows, 1))).astype(np.int32)
+        at = np.argsort(draw.random((rows, T)), axis=1)[:, :P].astype(np.int32)
+        rank = np.full((rows, T), -1, np.int32)
+        np.put_along_axis(rank, at, np.arange(P, dtype=np.int32)[None], axis=1)
+        hidden = ((rank[:, None, :] >= rank[:, :, None]) & (rank[:, None, :] >= 0)).astype(np.float32)
+        given: dict[str, Any] = {"perm_mask": torch.tensor(hidden), "token_type_ids": torch.tensor(kind)}
+        given |= {"mems": mems, "use_mems": True}
+        with torch.no_grad():
+            content = model(torch.tensor(token).long(), **given)
+            mapping = torch.tensor(np.eye(T, dtype=np.float32)[at])
+            blind = model(torch.tensor(token).long(), target_mapping=mapping, **given)
+        mems = content.mems
+
+        stream = Stream(token, np.ones_like(token), order, kind, rank)
+        pasts = [remembered.past(first, np.full(rows, segment == 0), backward) for _ in range(2)]
+        got = learner.network.logits(learner.network.read(stream, past=pasts[0]))
+        assert difference(np.asarray(got), content.logits.numpy()) < 1e-5
+        seen = learner.network.read_blind(stream, at, learner.layers.blank, past=pasts[1])
+        assert difference(np.asarray(learner.network.logits(seen)), blind.logits.numpy()) < 1e-5
+        remembered.take(first, pasts[1])
+        for block, mem in enumerate(mems):
+            kept = np.asarray(remembered.state()[f"blocks.{block}"])[:, -len(mem) :]
+            assert difference(kept, mem.numpy().swapaxes(0, 1)) < 1e-5
+    assert len(mems[0]) == memory  # it was filled, and moved on

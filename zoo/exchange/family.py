@@ -204,6 +204,6 @@ class Family:
         row_tokens = min(like.row_tokens, model["context"])
         whole = row_tokens == model["context"] and not like.data.row_tokens
         sections["data"] = {"row_tokens": None if whole else row_tokens}
-        sections["train"] = {"tokens_per_update": like.rows_per_update * row_tokens}
-        values = {**merged(like.model_dump(), sections), "name": name, "expect": None}
+        rows = like.with_rows(like.rows_per_update, row_tokens)
+        values = {**merged(rows.model_dump(), sections), "name": name, "expect": None}
         return checked(Recipe, values, "config.json")

@@ -137,7 +137,8 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
 
 def to_yaml(recipe: Recipe) -> str:
     """A recipe as YAML that `zoo.recipe` reads back."""
-    values = recipe.model_dump(exclude={"name"}, exclude_none=True)
+    sections = recipe.model_dump(exclude={"name"}, exclude_none=True)
+    values = {name: section for name, section in sections.items() if section}
     return f"# {recipe.name}\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
