@@ -212,7 +212,8 @@ def test_dropout_sites_are_distinct(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shapes_are_those_of_the_network(name: str) -> None:
     published = recipe(name).model
     small = {"width": 12, "heads": 2, "layers": 2, "context": 7, "encoder_layers": min(3, published.encoder_layers)}
-    model = published.model_copy(update=small | {"inner": None if published.inner is None else 13})
+    bins = {"cutoffs": (5, 6, 20), "div_val": min(2, published.div_val)} if published.cutoffs else {}
+    model = published.model_copy(update=small | bins | {"inner": None if published.inner is None else 13})
     assert shapes(model, V) == {name: tuple(w.shape) for name, w in named_weights(Network(model, V)).items()}
 
 

@@ -68,8 +68,9 @@ def refusal(**changed: Any) -> str:
         ({"model": {"cutoffs": [0]}}, "model.cutoffs.0 is 0: input should be greater than or equal to 1"),
         ({"model": {"cutoffs": 9}}, "model.cutoffs is 9: input should be a valid tuple"),
         ({"model": {"cutoffs": [20, 257]}}, "model.cutoffs [20, 257] are not all below tokenizer.size 257"),
-        ({"model": {"cutoffs": [9], "encoder_layers": 1}}, "model: cutoffs [9] are for a model without an encoder and"),
-        ({"model": {"cutoffs": [9], "head_transform": True}}, "cutoffs [9] are for a model without an encoder and"),
+        ({"model": {"cutoffs": [9], "encoder_layers": 1}}, "model: cutoffs [9] go with no encoder, no head_transform"),
+        ({"model": {"cutoffs": [9], "head_transform": True}}, "no head_transform and no head_positions"),
+        ({"model": {"cutoffs": [9], "head_positions": True}}, "no head_transform and no head_positions"),
         ({"model": {"div_val": 2}}, "div_val 2 is for a vocabulary in bins, and there are no cutoffs"),
         ({"model": {"cutoffs": [9, 20], "div_val": 5}}, "div_val 5 leaves bin 2 no width: 24 // 5**2 is 0; the largest"
          " that does not: 4"),

@@ -98,8 +98,8 @@ class Model(Section):
                 raise ValueError(f"div_val {self.div_val} is for a vocabulary in bins, and there are no cutoffs")
             return self
         cutoffs, last = list(self.cutoffs), len(self.cutoffs)
-        if self.encoder_layers or self.head_transform:
-            raise ValueError(f"cutoffs {cutoffs} are for a model without an encoder and without head_transform")
+        if self.encoder_layers or self.head_transform or self.head_positions:
+            raise ValueError(f"cutoffs {cutoffs} go with no encoder, no head_transform and no head_positions")
         if any(later <= earlier for earlier, later in pairwise(cutoffs)):
             raise ValueError(f"cutoffs {cutoffs} do not rise; in order: {sorted({*cutoffs})}")
         if self.width < self.div_val**last:
