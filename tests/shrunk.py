@@ -49,7 +49,7 @@ class Bench:
         self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
         self.engine = Engine(self.learner, self.optimizer)
         rows = rows_of(self.recipe, self.learner.objective, corpus, vocab.special, seed=0)
-        self.feed = Feed(self.learner.objective, rows, 8, micro_rows, 0)
+        self.feed = Feed(self.learner.objective, rows, self.recipe.rows_per_update, micro_rows, 0)
         self.start = {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
 
     def reset(self):

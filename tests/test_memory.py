@@ -10,15 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shrunk import Bench
 
-from zoo.batch import Stream
+from zoo.batch import Batch, Rows, Stream
+from zoo.errors import UserError
 from zoo.network.memory import Memory
 from zoo.network.names import named_weights
 from zoo.network.network import Network
-from zoo.network.past import Reach
+from zoo.network.past import Past, Reach
+from zoo.noise import Noise
+from zoo.objective import Vocab
+from zoo.registry import objective, recipe
 from zoo.sections import Model
+from zoo.train import budget
+from zoo.visibility import visible
 
 B, V = 3, 31
+VOCAB = Vocab(size=V, used=V, special={"sep": 0, "cls": 1, "mask": 2})
 # Weights far larger than in training, so that whatever can move a state moves it visibly.
 XL = Model(
     width=10,
@@ -153,3 +161,128 @@ def test_the_segmentation_changes_nothing_where_every_token_looks_equally_far(
 
 
 NETWORKS: dict[bool, Network] = {}
+
+
+# --- what may be remembered
+
+
+def batches(name: str, rows: int, reuse: int | None, length: int, seed: int) -> Batch:
+    """A batch of random text as an objective makes it, in parts where `reuse` says so."""
+    kind, draw = objective(name), np.random.default_rng(seed)
+    made = kind(kind.Settings(), VOCAB, length, reuse)
+    token = draw.integers(3, V, (rows, length + made.extra_tokens)).astype(np.int32)
+    if reuse is not None:
+        token[:, -2:] = [[VOCAB.special["sep"], VOCAB.special["cls"]]]
+    one, place = np.ones_like(token), np.broadcast_to(np.arange(token.shape[1], dtype=np.int32), token.shape)
+    text = Rows(token, one, place, 0 * one, draw.random(token.shape) < 0.7, one > 0, reset=np.zeros(rows, bool))
+    return made.make_batch(Noise(seed, 0, 0, rows), text)
+
+
+@given(st.integers(1, 12), st.integers(5, 20), st.integers(0, 2**32 - 1))
+def test_what_is_remembered_of_a_row_sees_nothing_else_of_it(reuse: int, rest: int, seed: int) -> None:
+    """Or what it saw would reach the next row through it: a set that is closed downwards."""
+    for name, kept in (("causal", None), ("masked", None), ("permutation", None), ("permutation", reuse)):
+        stream = batches(name, 2, kept, reuse + rest, seed).stream
+        keep = kept or stream.token.shape[1]
+        see = visible(stream, stream)
+        assert not see[:, :keep, keep:].any()
+        if kept is not None and not see[:, : keep + 1, keep + 1 :].any():
+            # one more token is closed too only where nothing else of the second part is seen by it
+            assert (stream.rank[:, keep + 1 :] > stream.rank[:, [keep]]).all()
+
+
+XLNET = XL.model_copy(update={"segments": 2, "embedding_scale": False, "memory": 6, "layers": 2})
+
+
+def moved(network: Network, blank: np.ndarray, two: list[Batch], keep: int, change: tuple[int, int]) -> np.ndarray:
+    """[P] bool: which predictions of the second row another token at (row, place) moves."""
+    states = []
+    for other in (False, True):
+        streams = [batch.stream for batch in two]
+        if other:
+            row, place = change
+            token = streams[row].token.copy()
+            token[0, place] = 3 + (token[0, place] - 2) % (V - 3)
+            streams[row] = streams[row]._replace(token=token)
+        memory = Memory(XLNET, Reach(6), 1, keep, "float32")
+        for number, (batch, stream) in enumerate(zip(two, streams, strict=True)):
+            past = memory.past(np.int64(0), np.array([number == 0]))
+            states.append(network.read_blind(stream, batch.tasks["permutation"].at, blank, past=past))
+            memory.take(np.int64(0), past)
+    return np.abs(np.asarray(states[1]) - np.asarray(states[3])).max(axis=(0, 2)) > 1e-6
+
+
+def test_nothing_leaks_from_row_to_row() -> None:
+    """The second part of a row is what the next row predicts: it must not be remembered, and the first part must."""
+    network, blank = Network(XLNET, V), np.linspace(-1, 1, XLNET.width, dtype=np.float32)
+    two = [batches("permutation", 1, 6, 14, seed) for seed in (1, 2)]
+    scored = two[1].tasks["permutation"].weight[0] > 0
+    assert scored.any()
+    for place in range(14):
+        assert moved(network, blank, two, 6, (0, place))[scored].all() == (place < 6), place
+    # the control: a memory of the whole row lets the second part through
+    assert moved(network, blank, two, 14, (0, 10))[scored].all()
+    # and within the second row what is predicted moves nothing that predicts it
+    places = two[1].tasks["permutation"]
+    for n, at in enumerate(places.at[0]):
+        assert not (scored[n] and moved(network, blank, two, 6, (1, int(at)))[n])
+
+
+def test_no_gradient_flows_into_a_memory() -> None:
+    import tensorflow as tf
+
+    network, memory = Network(XL, V), Memory(XL, Reach(5), B, 4, "float32")
+    first, second = pieces(tokens(8), 4, 4)
+    past = memory.past(np.int64(0), np.ones(B, bool))
+    table = network.embed.token.table.value
+    with tf.GradientTape() as tape:
+        network.read(first, past=past)
+        on = Past(Reach(5), past.kept, np.full(B, 4, np.int32))
+        total = tf.reduce_sum(network.read(second, past=on)[..., 0])
+    gradient = tf.convert_to_tensor(tape.gradient(total, table)).numpy()
+    unread = sorted({*first.token.ravel()} - {*second.token.ravel()})
+    assert unread
+    assert not gradient[unread].any()
+    assert gradient[sorted({*second.token.ravel()})].any()
+
+
+def test_an_empty_memory_is_not_attended_to() -> None:
+    network, stream = Network(XL, V), causal(tokens(6))
+    alone = np.asarray(network.read(stream))
+    states = [np.full((B, 5, XL.width), 7, np.float32) for _ in range(XL.layers)]
+    for filled, equal in ((0, True), (1, False)):
+        got = np.asarray(network.read(stream, past=Past(Reach(5), states, np.full(B, filled, np.int32))))
+        assert np.allclose(got, alone, atol=1e-5) == equal
+
+
+# --- streams in the engine
+
+
+def test_an_update_reads_several_rows_of_a_stream_one_after_another() -> None:
+    """8 rows of 4 streams: the same losses as two updates of 4 rows whose weights do not change in between."""
+    both, halves = Bench("transformer-xl-nano", 4, streams=4), Bench("transformer-xl-nano", 4, tokens_per_update=96)
+    _, total, _ = both.sums(0)
+    parts = [halves.sums(number)[1]["causal"] for number in (0, 1)]
+    assert total["causal"] == pytest.approx(sum(parts), rel=1e-6)
+    alone = halves.reset().sums(1)[1]["causal"]
+    assert alone != pytest.approx(parts[1], rel=1e-6)  # without what it goes on from
+
+
+@pytest.mark.parametrize("micro_rows", [3, 1])
+def test_how_an_update_is_split_changes_no_memory(micro_rows: int) -> None:
+    whole, split = Bench("xlnet-base", 8), Bench("xlnet-base", micro_rows)
+    for number in range(3):
+        whole.sums(number)
+        split.sums(number)
+    for name, value in whole.engine.remembered().items():
+        np.testing.assert_allclose(np.asarray(split.engine.remembered()[name]), np.asarray(value), atol=1e-5)
+    assert (np.asarray(whole.engine.remembered()["filled"]) == 8).all()
+
+
+def test_a_memory_that_does_not_fit_is_refused_with_the_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "memory_limits", lambda: {"available": 24_000_000_000})
+    told = r"needs 29.0 GB \(4 x 12 layers x 2,048 streams x 384 tokens x width 768\) and this machine has 24.0 GB; at"
+    with pytest.raises(UserError, match=f"{told} most 1695 train.streams fit, or a shorter model.memory"):
+        budget.check_memory(recipe("xlnet-base", train={"precision": "float32"}))
+    budget.check_memory(recipe("xlnet-base", train={"precision": "bfloat16"}))
+    budget.check_memory(recipe("gpt2-small"))

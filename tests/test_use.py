@@ -71,6 +71,19 @@ def test_the_cache_serves_relative_positions():
     assert relative.generate(["so it", "x"], 12) == relative.generate(["so it", "x"], 12, cached=False)
 
 
+@pytest.mark.parametrize("reach", [{}, {"clamp": 5, "same_length": True}])
+def test_a_model_with_a_memory_reads_a_row_and_what_it_remembers(reach):
+    recurrent = model("transformer-xl-nano", init_std=0.3, **reach)
+    assert recurrent.recipe.model.longest == 24 + 8
+    prompts = ["so it goes on and on " + "x" * 8, ""]
+    written = recurrent.generate(prompts, 30, temperature=0)
+    assert written == recurrent.generate(prompts, 30, temperature=0, cached=False)
+    token = np.arange(32)[None]
+    assert recurrent.logits(token).shape == (1, 32, SIZE)
+    with pytest.raises(UserError, match=r"33 tokens a row are more than model.context and the memory together: 32"):
+        recurrent.logits(np.arange(33)[None])
+
+
 def test_a_vocabulary_in_bins_is_written_and_scored():
     binned = model(CAUSAL, positions="relative", tied_biases=True, cutoffs=[40, 60, 90], div_val=2)
     assert binned.generate(["so it", "x"], 12) == binned.generate(["so it", "x"], 12, cached=False)

@@ -110,6 +110,11 @@ class Model(Section):
         return self
 
     @property
+    def longest(self) -> int:
+        """Tokens that may be read at once: as far apart as a row and its memory were in training."""
+        return self.context + self.memory
+
+    @property
     def head_width(self) -> int:
         return self.width // self.heads
 

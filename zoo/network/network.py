@@ -121,7 +121,7 @@ class Network(Part):
     ) -> Any:
         """The residual stream after these blocks; seen: the encoded source [B, S, D], and who sees it [B, T, S]."""
         see_BTK, other_BTK = past.see(stream, visible(stream, stream)), self._other(stream, stream, past)
-        table_RD = self._distances(stream, past, noise)
+        table_RD = self._distances(sizes(stream.token)[1], past, noise)
         for index, block in enumerate(blocks):
             source, see_source_BTS = (None, None) if seen is None else (block.source_keys(seen[0]), seen[1])
             x_BTD = block(
@@ -153,7 +153,7 @@ class Network(Part):
         see_BTK, other_BTK = past.see(stream, visible(stream, stream)), self._other(stream, stream, past)
         below_BPK = past.see(query, visible(query, stream, strict=True), at_BP)
         other_BPK = self._other(query, stream, past)
-        table_RD = self._distances(stream, past, noise)
+        table_RD = self._distances(sizes(stream.token)[1], past, noise)
         for index, block in enumerate(self.blocks):
             site = f"blocks.{index}"
             keys = block.keys(past.before(index, x_BTD), table_RD, past.backward_B)
@@ -179,9 +179,11 @@ class Network(Part):
         x_BND = self.embed(stream)
         table_RD, at_BN = None, None
         if self.model.positions == "relative":
-            table_RD = sinusoid(distances(see_BNC.shape[2], see_BNC.shape[2]), self.model.width)
+            past = Past(Reach.of(self.model))  # all that came before is in the cache
+            table_RD = self._distances(see_BNC.shape[2], past)
             slot_N: Any = ops.arange(stream.token.shape[1])
             at_BN = ops.broadcast_to(slot_N if slots is None else slots + slot_N, sizes(stream.token))
+            see_BNC = past.see(stream, see_BNC, at_BN)
         for index, block in enumerate(self.blocks):
             keys = cache.extended(index, block.keys(x_BND, table_RD), slots)
             found = None if source is None else source[index]
@@ -207,15 +209,15 @@ class Network(Part):
             return None
         return ops.not_equal(query.segment[:, :, None], past.segments(key)[:, None, :])
 
-    def _distances(self, stream: Stream, past: Past, noise: RowNoise | None) -> Any:
-        """[R, D] float32: the table of relative positions, for all layers; [2, R, D] where some rows run backwards.
+    def _distances(self, length: int, past: Past, noise: RowNoise | None = None) -> Any:
+        """[R, D] float32: the table of relative positions in rows of that length, for all layers; [2, R, D] where some
+        rows run backwards.
 
         Unlike the XLNet release, whose table is tiled before dropout, all rows share one draw, as in Transformer-XL:
         else every row would project a table of its own.
         """
         if self.model.positions != "relative":
             return None
-        length = sizes(stream.token)[1]
         distance_R: Any = distances(length, past.length + length)
         if past.reach.clamp is not None:
             distance_R = ops.clip(distance_R, -past.reach.clamp, past.reach.clamp)

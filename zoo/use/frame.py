@@ -42,7 +42,7 @@ class Frame:
         if objective.visibility == "causal":
             self.after = []
         self.name = model.recipe.name
-        self.longest = model.recipe.model.context + objective.extra_tokens
+        self.longest = model.recipe.model.longest + objective.extra_tokens
 
     def check(self, texts: list[np.ndarray]) -> None:
         """Raises UserError, with the number of the text, where one is too long to be read."""

@@ -37,7 +37,8 @@ def generate(
     """Every prompt continued by up to `tokens` tokens, or to the end of its document; settings: those of Sampling.
 
     The same seed gives the same text, whatever other prompts there are. A text that outgrows the context is read on
-    from its second half. cached=False reads all of it again for every token: slow, and what the cache is tested by.
+    from its second half; the context of a model with a memory is a row and what it remembers. cached=False reads all of
+    it again for every token: slow, and what the cache is tested by.
 
     Raises UserError for a model that is not causal, a prompt longer than its context, or an impossible setting.
     """
@@ -53,7 +54,7 @@ def generate_ids(
     model: "Loaded", prompts: list[list[int]], tokens: int, sampling: Sampling, *, end: int | None, cached: bool = True
 ) -> list[list[int]]:
     """The same for token ids: every prompt with what follows it, up to the id `end`, which is left out."""
-    name, context = model.recipe.name, model.recipe.model.context
+    name, context = model.recipe.name, model.recipe.model.longest
     if model.learner.objective.visibility != "causal" or model.learner.objective.encodes:
         raise UserError(f"{name} is not trained to continue text; only causal recipes are")
     model.check_head()
@@ -114,7 +115,7 @@ def padded(texts: list[list[int]], width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _scores(model: "Loaded", texts: list[list[int]]) -> Any:
     """Scores [B, V] of what follows the texts as they are, again and again; each time all of it is read."""
-    context = model.recipe.model.context
+    context = model.recipe.model.longest
     while True:
         seen = [ids[window(len(ids), context) :] for ids in texts]
         token, doc = padded(seen, max(map(len, seen)))
@@ -124,7 +125,7 @@ def _scores(model: "Loaded", texts: list[list[int]]) -> Any:
 
 def _cached_scores(model: "Loaded", texts: list[list[int]], tokens: int) -> Any:
     """The same, where only what was appended since is read. A slot whose doc is 0 is padding, or empty."""
-    context = model.recipe.model.context
+    context = model.recipe.model.longest
     longest = max(map(len, texts))
     most = rounded_up(longest, STEP) + tokens if longest + tokens <= context else context + STEP
     slots = rounded_up(most, 2 * STEP)
