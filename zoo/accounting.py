@@ -164,17 +164,19 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
 
     Of a block: the residual stream in float32 before each norm, and in the compute dtype two normed copies, q, k, v,
     what attention mixed, two dropped outputs and the dropout's choices (9 widths), the inner layer before and after its
-    activation; of a pair of tokens 10 bytes (softmax in float32, its dropped copy, the choices). Of a predicted place
-    the logits and their gradient in float32, those of a tail's words by their share of a text. Compare Korthikanti et
-    al. 2022, section 4.1.
+    activation; of a pair of tokens 10 bytes (softmax in float32, its dropped copy, the choices). Of a token that is
+    remembered its state in float32, k and v. Of a predicted place the logits and their gradient in float32, those of a
+    tail's words by their share of a text. Compare Korthikanti et al. 2022, section 4.1.
     """
     model, tokens = recipe.model, recipe.row_tokens
     number = 2 if half else FLOAT
-    block = tokens * (8 * model.width + number * (9 * model.width + 2 * model.inner_width) + 10 * model.heads * tokens)
+    widths = 8 * model.width + number * (9 * model.width + 2 * model.inner_width)
+    block = tokens * (widths + 10 * model.heads * (tokens + model.memory))
     objective, places = _places(recipe)
     predicting = sum(places[task] for task in objective.token_tasks)
     if objective.blind:
         block = round(block * (1 + predicting / tokens))
+    block += model.memory * (4 + 2 * number) * model.width
     layers = model.layers + model.encoder_layers
     cross = (
         tokens * (4 * model.width + number * 6 * model.width + 10 * model.heads * tokens) if objective.encodes else 0

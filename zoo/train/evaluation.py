@@ -36,7 +36,6 @@ def held_out(
     recipe: Recipe, learner: "Learner", tokens: Tokens, special: dict[str, int], most: int | None = None
 ) -> HeldOut:
     """A split as the recipe has it evaluated: all of it, or rows of at least `most` tokens."""
-    from zoo.network.past import Reach
     from zoo.train.step import memory_of
 
     recipe = recipe.evaluated
@@ -46,7 +45,7 @@ def held_out(
         group = rows.streams or 1  # all streams go on equally far
         count = min(count, -(-most // (recipe.row_tokens * group)) * group)
     feed = Feed(learner.objective, rows, count, fitting_rows(recipe), EVALUATION_SEED)
-    return HeldOut(feed, tokens, memory_of(learner, Reach.of(recipe.model), rows.streams))
+    return HeldOut(feed, tokens, memory_of(recipe, rows.streams, learner.network.compute_dtype))
 
 
 def evaluate(

@@ -15,6 +15,7 @@ from zoo.kernels.random import RowNoise
 from zoo.network.memory import Memory
 from zoo.network.past import Reach
 from zoo.network.reader import Reader
+from zoo.schema import Recipe
 from zoo.train.optimizer import Optimizer
 from zoo.train.start import Learner
 
@@ -65,7 +66,7 @@ class Engine(Evaluator):
         recipe = learner.recipe
         self.train = recipe.train
         streams = recipe.streams if recipe.data.rows == "stream" else None
-        self.memory = memory_of(learner, Reach.of(recipe.model), streams)
+        self.memory = memory_of(recipe, streams, learner.network.compute_dtype)
         self.scales = learner.objective.scales
         self.failed = tf.Variable(HEALTHY, dtype=tf.int64, trainable=False, name="failed")
         self.gradients: dict[str, tf.Variable] | None = None  # made when an update has several micro-batches
@@ -167,12 +168,9 @@ class Engine(Evaluator):
         return norm
 
 
-def memory_of(learner: Learner, reach: Reach, streams: int | None) -> Memory | None:
-    """An empty memory for so many streams; None where rows do not go on from one another."""
-    recipe = learner.recipe
-    if streams is None:
-        return None
-    return Memory(recipe.model, reach, streams, recipe.new_tokens, learner.network.compute_dtype)
+def memory_of(recipe: Recipe, streams: int | None, dtype: str) -> Memory | None:
+    """An empty memory for so many streams of a recipe's rows; None where rows do not go on from one another."""
+    return None if streams is None else Memory(recipe.model, Reach.of(recipe.model), streams, recipe.new_tokens, dtype)
 
 
 def to_device(batch: Batch) -> Batch:
