@@ -200,6 +200,12 @@ def remembered(recipe: Recipe, half: bool) -> Term:
     )
 
 
+def checkpoint_bytes(recipe: Recipe) -> int:
+    """What a checkpoint takes on a disk: a weight and Adam's two slots in float32, and what streams remember."""
+    half = recipe.train.precision == "bfloat16"
+    return 3 * FLOAT * params(recipe) + int(remembered(recipe, half).value) + 2**20
+
+
 def memory(recipe: Recipe, rows: int, half: bool) -> list[Term]:
     """Bytes of training with that many rows at once; measured peaks lay within a third of the sum."""
     number = params(recipe)

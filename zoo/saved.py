@@ -18,7 +18,7 @@ from zoo.train import checkpoint, run
 FACTS = "facts.json"  # of a registered model: how it came about
 CONFIG = "config.json"  # what a Hugging Face folder has
 NEEDED = (checkpoint.WEIGHTS, checkpoint.STATE)  # of a checkpoint, by whoever uses it or begins with it
-UNREAD = (checkpoint.SLOTS,)  # and what they leave alone
+UNREAD = (checkpoint.SLOTS, checkpoint.MEMORY)  # and what they leave alone
 
 
 class Saved(NamedTuple):

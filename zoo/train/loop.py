@@ -71,7 +71,7 @@ def pretrain(
         if resumes:
             given = run.given_again(folder, given)
         recipe = run.asked(recipe, given, data)
-        run.check_space(folder, accounting.params(recipe))
+        run.check_space(folder, accounting.checkpoint_bytes(recipe))
         cache = home()
         texts = open_texts(run.corpus_of(recipe) if data is None else data, recipe.data)
         if resumes:

@@ -120,9 +120,9 @@ def _take_away(made: list[Path]) -> None:
             path.rmdir()
 
 
-def check_space(folder: Path, params: int) -> None:
-    """Refuses a disk that could not take the first checkpoint: three float32 a weight."""
-    needed, free = 12 * params + 2**20, shutil.disk_usage(folder).free
+def check_space(folder: Path, needed: int) -> None:
+    """Refuses a disk that could not take the first checkpoint, of so many bytes."""
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
             f"a checkpoint needs {needed / 1e6:.0f} MB and {str(folder)!r} has {free / 1e6:.0f} MB free;"
