@@ -141,8 +141,8 @@ class Loaded:
             if given is not None and np.shape(given) != token.shape:
                 raise UserError(f"{name} has the shape {list(np.shape(given))}; token has {list(token.shape)}")
         if token.shape[1] > (longest := self.recipe.model.longest):
-            memory = " and the memory together" if self.recipe.model.memory else ""
-            raise UserError(f"{token.shape[1]} tokens a row are more than model.context{memory}: {longest}")
+            memory = " and model.memory together," if self.recipe.model.memory else ""
+            raise UserError(f"{token.shape[1]} tokens a row are more than model.context{memory} {longest}")
         if token.min() < 0 or token.max() >= size:
             raise UserError(f"token has ids from {token.min()} to {token.max()}; allowed: 0 to {size - 1}")
         token = token.astype(np.int32)
