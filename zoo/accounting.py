@@ -176,7 +176,7 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
     predicting = sum(places[task] for task in objective.token_tasks)
     if objective.blind:
         block = round(block * (1 + predicting / tokens))
-    block += model.memory * (4 + 2 * number) * model.width
+    block += model.memory * (FLOAT + 2 * number) * model.width
     layers = model.layers + model.encoder_layers
     cross = (
         tokens * (4 * model.width + number * 6 * model.width + 10 * model.heads * tokens) if objective.encodes else 0

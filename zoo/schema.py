@@ -19,6 +19,8 @@ from zoo.sections import (
 
 S = TypeVar("S", bound=Section)
 
+LEAST_SEGMENTS = 5  # tokens behind those that are reused: one of A, one of B, two SEP and CLS
+
 
 class Recipe(Section):
     """Everything that defines a run. `name` is a label and nothing else."""
@@ -123,7 +125,7 @@ class Recipe(Section):
         if data.reuse is not None:
             if self.evaluation.row_tokens is not None:
                 raise ValueError("evaluation.row_tokens is for rows that are all new; data.reuse is set")
-            if data.reuse > (most := self.row_tokens - 5):  # a token of A, one of B, two SEP and CLS
+            if data.reuse > (most := self.row_tokens - LEAST_SEGMENTS):
                 raise ValueError(
                     f"data.reuse {data.reuse} leaves no room for two segments in rows of {self.row_tokens} tokens;"
                     f" nearest that does: {most}"
@@ -183,7 +185,7 @@ class Recipe(Section):
         """
         data: dict[str, Any] = {"row_tokens": row_tokens}
         if self.data.reuse is not None:
-            data["reuse"] = max(1, min(self.data.reuse * row_tokens // self.row_tokens, row_tokens - 5))
+            data["reuse"] = max(1, min(self.data.reuse * row_tokens // self.row_tokens, row_tokens - LEAST_SEGMENTS))
         return self.with_changes(data=data, train={"tokens_per_update": count * row_tokens, "streams": None})
 
     def with_changes(self, **sections: Any) -> "Recipe":

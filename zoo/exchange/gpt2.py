@@ -53,7 +53,8 @@ class GPT2(Family):
         return {"_from_model_config": True, **ids}
 
     def known(self, name: str) -> str:
-        return f"transformer.{name}" if name.startswith((*self.tables, "h.", "ln_f.")) else name
+        parts = tuple(f"{part}." for part in (*self.tables, "h", "ln_f"))
+        return f"transformer.{name}" if name.startswith(parts) else name
 
     def idle(self, names: Collection[str]) -> set[str]:
         """Older folders hold each layer's triangle of who sees whom."""

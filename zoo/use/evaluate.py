@@ -11,7 +11,7 @@ from zoo.saved import open_saved
 from zoo.train import run
 from zoo.train.evaluation import evaluate as evaluate_split
 from zoo.train.evaluation import held_out
-from zoo.use.loaded import load
+from zoo.use.loaded import loaded
 
 
 def evaluate(where: str | Path, data: str | Path | None = None, **evaluation: Any) -> dict[str, float]:
@@ -30,7 +30,7 @@ def evaluate(where: str | Path, data: str | Path | None = None, **evaluation: An
         raise UserError(f"{saved.where} has no tokenizer.json, and a corpus is text")
     texts = open_texts(run.corpus_of(recipe), recipe.data)
     corpus = tokenized(recipe, texts, saved.tokenizers, home())
-    model = load(where)
+    model = loaded(saved)
     from zoo.train.step import Evaluator
 
     split = held_out(recipe, model.learner, corpus.valid, corpus.tokenizer.special)

@@ -11,7 +11,7 @@ from zoo.corpus.tokenizer import load as load_tokenizer
 from zoo.corpus.trees import Parse
 from zoo.errors import UserError
 from zoo.objective import Vocab
-from zoo.saved import open_saved
+from zoo.saved import Saved, open_saved
 from zoo.schema import Recipe
 from zoo.train.start import Learner, start_backend
 from zoo.use.fill import Filled, fill
@@ -166,7 +166,11 @@ def load(where: str | Path) -> Loaded:
     `where`: a registered name (`zoo checkpoints`), hf:ORG/NAME, or the folder of a run, a checkpoint or a Hugging Face
     model, as a Path or as text with a separator or a leading dot. Raises UserError where nothing whole is there.
     """
-    saved = open_saved(where)
+    return loaded(open_saved(where))
+
+
+def loaded(saved: Saved) -> Loaded:
+    """The same for one that is open."""
     recipe = saved.recipe
     found = {section: load_tokenizer(file, getattr(recipe, section)) for section, file in saved.tokenizers.items()}
     tokenizer = found.get("tokenizer")
