@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+import zoo.kernels.attention as kernel
 from zoo.kernels.random import RowNoise
 from zoo.network.attention import Attention
 from zoo.network.names import named_weights
@@ -110,3 +111,86 @@ def test_what_is_not_seen_weighs_nothing() -> None:
     before, after = np.asarray(layer(x, see)), np.asarray(layer(changed, see))
     assert np.array_equal(before[:, :4], after[:, :4])
     assert not np.isclose(before[:, 4:], after[:, 4:]).all(axis=-1).any()
+
+
+# --- tile by tile, and back
+
+
+def gradients(layer: Attention, x: np.ndarray, before: np.ndarray, see: np.ndarray, **settings) -> list[np.ndarray]:
+    """What comes out for the last tokens of [before, x], and gradients of the stream and of every weight."""
+    weights = [weight.value for weight in named_weights(layer).values()]
+    stream = tf.constant(np.concatenate([before, x], axis=1))
+    upstream = np.random.default_rng(0).standard_normal(x.shape)
+
+    @tf.function
+    def run() -> list:
+        with tf.GradientTape() as tape:
+            tape.watch(stream)
+            length, all_keys = x.shape[1], stream.shape[1]
+            table = sinusoid(np.arange(all_keys - 1, -length - 1, -1), D)
+            out = layer(stream[:, -length:], see, layer.keys(stream, table), noise=RowNoise(0, 1, 2), **settings)
+            total = ops.sum(ops.cast(out, "float32") * ops.cast(upstream, "float32"))
+        found = tape.gradient(total, [stream, *weights], unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [ops.cast(out, "float32"), *map(tf.convert_to_tensor, found)]
+
+    return [np.asarray(value) for value in run()]
+
+
+def both_ways(monkeypatch: pytest.MonkeyPatch, *given, tile: int = 3, **settings) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """By `attend`, in tiles of so many queries, and by its reference."""
+    monkeypatch.setattr(kernel, "QUERIES", tile)
+    fast = gradients(*given, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.network.attention.attend", kernel.reference_attend)
+        return fast, gradients(*given, **settings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("remembered", [0, 4])
+@pytest.mark.parametrize("causal", [False, True])
+def test_tiles_are_the_whole(kind: str, remembered: int, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients, with dropout, several documents, and a row of padding that nobody sees or sees from."""
+    layer, x, before = attention(kind, dropout=0.3), drawn(B, T, D), drawn(B, remembered, D)
+    shape = (B, T, remembered + T)
+    see = np.random.default_rng(1).random(shape) < 0.7
+    see &= np.tri(T, remembered + T, remembered, dtype=bool) | (not causal)
+    see[2] = False
+    other = np.random.default_rng(2).random(shape) < 0.5
+    fast, plain = both_ways(monkeypatch, layer, x, before, see, other_BQK=other, causal=causal)
+    for got, expected in zip(fast, plain, strict=True):
+        assert np.abs(got - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
+    assert all(np.abs(each).max() > 0 for each in fast)
+
+
+def test_tiles_of_queries_at_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = attention("segments", dropout=0.3), drawn(B, T, D)
+    see = np.random.default_rng(1).random((B, T, T)) < 0.7
+    at = np.stack([np.random.default_rng(2).permutation(T) for _ in range(B)]).astype(np.int32)
+    fast, plain = both_ways(monkeypatch, layer, x, drawn(B, 0, D), see, other_BQK=see, at_BP=at)
+    for got, expected in zip(fast, plain, strict=True):
+        assert np.abs(got - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiles_in_bfloat16_are_as_near_as_the_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near to float32."""
+    exact, low = attention(kind), attention(kind, dtype="mixed_bfloat16")
+    for weight, same in zip(named_weights(low).values(), named_weights(exact).values(), strict=True):
+        weight.assign(same.value)
+    other = np.random.default_rng(0).random((40, 30, 30)) < 0.5
+    x, nothing, see = drawn(40, 30, D), drawn(40, 0, D), np.tile(np.tri(30, dtype=bool), (40, 1, 1))
+    fast, plain = both_ways(monkeypatch, low, x, nothing, see, tile=8, causal=True, other_BQK=other)
+    names = ["out", "stream", *named_weights(low)]
+    true = gradients(exact, x, nothing, see, causal=True, other_BQK=other)
+    chosen = [n for n, name in enumerate(names) if name != "k.bias"]  # its gradient is zero: it moves all scores alike
+    near, nearest = (
+        np.mean([np.linalg.norm(found[n] - true[n]) / np.linalg.norm(true[n]) for n in chosen])
+        for found in (fast, plain)
+    )
+    assert near <= 1.02 * nearest
+
+
+def test_what_nobody_sees_ahead_is_never_made() -> None:
+    """200 causal queries after 50 keys, 128 at a time: the first read 50 + 128 keys, the rest all."""
+    assert kernel.tiles(200, 250, causal=True) == [(0, 128, 178), (128, 200, 250)]
+    assert kernel.tiles(200, 250, causal=False) == [(0, 128, 250), (128, 200, 250)]

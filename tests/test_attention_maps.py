@@ -78,7 +78,7 @@ def check(found: Map, see: np.ndarray, layers: int) -> None:
 def unwatched(model: Loaded) -> bool:
     blocks = [*model.network.blocks, *model.network.encoder_blocks]
     layers = [layer for block in blocks for layer in (block.attend, block.cross) if layer is not None]
-    return not any("shares" in vars(layer) for layer in layers)
+    return not any("call" in vars(layer) for layer in layers)
 
 
 def test_a_model_alone_has_maps_of_itself(alone, told):

@@ -82,26 +82,26 @@ class RowNoise:
         """Noise that all rows of the update have in common; the first axis is no axis of rows then."""
         return RowNoise(self.seed, self.update, 0, f"{self.site}shared.")
 
-    def thin(self, x: Any, rate: float, site: str) -> tuple[Any, float]:
-        """x with a share of its elements zero, [B, ...] in the same dtype; and the factor that makes up for them.
-
-        The rate is rounded to 1/65536, and the factor is the exact inverse of what is kept.
-        """
-        threshold = round(rate * STEPS)
-        shape: Any = ops.shape(x)
-        drawn = words(self.seed, self.update, self.site + site, self.first, shape[0], math.prod(x.shape[1:]))
-        keep = ops.reshape(drawn >= ops.cast(threshold, "uint16"), shape)
-        return ops.where(keep, x, ops.zeros((), x.dtype)), STEPS / (STEPS - threshold)
+    def keep(self, shape: tuple[Any, ...], rate: float, site: str) -> Any:
+        """[B, ...] bool: False for the share of the elements that is dropped; the rate is rounded to 1/65536."""
+        drawn = words(self.seed, self.update, self.site + site, self.first, shape[0], math.prod(shape[1:]))
+        return ops.reshape(drawn >= ops.cast(_threshold(rate), "uint16"), shape)
 
 
-def thin(x: Any, rate: float, noise: RowNoise | None, site: str) -> tuple[Any, float]:
-    """Dropout that leaves the scaling to the caller; x itself where there is no noise or no rate."""
-    return (x, 1.0) if noise is None or not rate else noise.thin(x, rate, site)
+def _threshold(rate: float) -> int:
+    return round(rate * STEPS)
+
+
+def makes_up(rate: float) -> float:
+    """The factor that makes up for what dropout at this rate leaves out: the exact inverse of what is kept."""
+    return STEPS / (STEPS - _threshold(rate))
 
 
 def drop(x: Any, rate: float, noise: RowNoise | None, site: str) -> Any:
     """Dropout: [B, ...] -> [B, ...] in the same dtype; x itself where there is no noise or no rate."""
-    kept, scale = thin(x, rate, noise, site)
+    if noise is None or not rate:
+        return x
+    keep = noise.keep((ops.shape(x)[0], *x.shape[1:]), rate, site)
     # the factor has no exact value in bfloat16, and a rounded one would shift the mean
-    exact: Any = ops.cast(kept, "float32")
-    return kept if scale == 1 else ops.cast(exact * scale, x.dtype)
+    exact: Any = ops.cast(x, "float32")
+    return ops.cast(ops.where(keep, exact * makes_up(rate), 0.0), x.dtype)

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from zoo.kernels.attention import Dropout, Score, Tile, attend, softmax
 from zoo.kernels.matmul import matmul_transposed
-from zoo.kernels.random import RowNoise, thin
+from zoo.kernels.random import RowNoise, makes_up
 from zoo.network.layers import Linear, Part, float32, initializer, sizes
 from zoo.network.positions import distances, relative_gather, relative_shift, sinusoid
-
-UNSEEN = -1e9  # added to a score: finite, so that gradients are too, and exp() of it is zero
 
 
 class Keys(NamedTuple):
@@ -87,21 +86,28 @@ class Attention(Part):
         *,
         other_BQK: Any = None,
         at_BP: Any = None,
+        causal: bool = False,
         noise: RowNoise | None = None,
     ) -> Any:
         """[B, Q, D]. see: True = may attend, None = all; keys: of another stream; other: True = another segment;
-        at: where the queries stand in the row that the last keys are, None where query i is its token i."""
+        at: where the queries stand in the row that the last keys are, None where query i is its token i; causal: no
+        query sees a key behind its own place, as `see` says too."""
         keys = keys or self.keys(x_BQD)
-        share_BHQK = self.shares(x_BQD, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP)
-        weight_BHQK, scale = thin(self.lowered(share_BHQK), self.dropout, noise, "weights")
-        mixed_BQHd = float32(ops.transpose(ops.matmul(weight_BHQK, keys.v), (0, 2, 1, 3))) * scale
-        if see_BQK is not None:
-            mixed_BQHd *= float32(ops.any(see_BQK, axis=-1))[:, :, None, None]
+        score, given = self._scores(x_BQD, keys, other_BQK, at_BP)
+        dropout = Dropout(noise, self.dropout) if noise is not None and self.dropout else None
+        mixed_BHQd = attend(score, given, keys.v, see_BQK, dropout, causal)
+        mixed_BQHd = float32(ops.transpose(mixed_BHQd, (0, 2, 1, 3))) * (makes_up(self.dropout) if dropout else 1.0)
         return self.out(ops.reshape(mixed_BQHd, sizes(x_BQD)))
 
-    def shares(self, x_BQD: Any, see_BQK: Any, keys: Keys, *, other_BQK: Any = None, at_BP: Any = None) -> Any:
-        """[B, H, Q, K] float32: how a query's attention is shared out among the keys; they sum to one."""
-        k_BHKd, _, r_HRd = keys
+    def shares(
+        self, x_BQD: Any, see_BQK: Any = None, keys: Keys | None = None, *, other_BQK: Any = None, at_BP: Any = None
+    ) -> Any:
+        """[B, H, Q, K] float32: how a query's attention is shared out among the keys it sees; they sum to one."""
+        score, given = self._scores(x_BQD, keys or self.keys(x_BQD), other_BQK, at_BP)
+        return softmax(score(given, Tile()), see_BQK)
+
+    def _scores(self, x_BQD: Any, keys: Keys, other_BQK: Any, at_BP: Any) -> tuple[Score, tuple[Any, ...]]:
+        """How queries score keys, tile by tile, and the tensors that it takes."""
         root = math.sqrt(self.head_width)
         q_BQD = float32(self.q(x_BQD)) / root
 
@@ -110,25 +116,36 @@ class Attention(Part):
             bias_D: Any = 0.0 if bias_Hd is None else ops.reshape(bias_Hd, (-1,))
             return self._heads(self.lowered(q_BQD + bias_D / root))
 
-        score_BHQK = float32(matmul_transposed(query(self.content_bias), k_BHKd))
-        if r_HRd is not None:
-            score_BHQR = matmul_transposed(query(self.position_bias), r_HRd)
-            length = sizes(k_BHKd)[2]
-            if at_BP is None:
-                score_BHQK += float32(relative_shift(score_BHQR, length))
-            else:
-                row = sizes(r_HRd)[-2] - length  # R is the row's tokens and all keys
-                score_BHQK += float32(relative_gather(score_BHQR, at_BP, row, length))
+        given = {"q": query(self.content_bias), "k": keys.k}
+        if keys.r is not None:
+            given |= {"q_position": query(self.position_bias), "r": keys.r}
         if self.segment is not None and other_BQK is not None:
             # only the difference counts: what all keys of a query share cancels in the softmax
             step_H1d = self.lowered(self.segment[1] - self.segment[0])[:, None]
-            step_BHQ1 = float32(matmul_transposed(query(self.segment_bias), step_H1d))
-            score_BHQK += step_BHQ1 * float32(other_BQK)[:, None]
-        if see_BQK is not None:
-            unseen_BQK: Any = ops.where(see_BQK, 0.0, UNSEEN)
-            score_BHQK += unseen_BQK[:, None]
-        # Keras warns of a softmax over one key; a text may be that short.
-        return ops.softmax(score_BHQK) if score_BHQK.shape[-1] != 1 else ops.ones_like(score_BHQK)
+            given["step"] = float32(matmul_transposed(query(self.segment_bias), step_H1d))  # [B, H, Q, 1]
+        queries, length, names = sizes(x_BQD)[1], sizes(keys.k)[2], list(given)
+
+        def score(tensors: tuple[Any, ...], tile: Tile) -> Any:
+            of = dict(zip(names, tensors, strict=True))
+            end, read = tile.end or queries, tile.keys or length
+            score_BHqk = matmul_transposed(of["q"][:, :, tile.rows], of["k"][:, :, : tile.keys])
+            if "r" in of:
+                q_BHqd = of["q_position"][:, :, tile.rows]
+                if at_BP is None:  # the first columns are for queries behind these alone (relative_shift)
+                    used = slice(queries - end, queries - tile.begin + read)
+                    by_distance_BHqR = matmul_transposed(q_BHqd, of["r"][..., used, :])
+                    position_BHqk = relative_shift(by_distance_BHqR, read)
+                else:
+                    row = sizes(of["r"])[-2] - length  # R is the row's tokens and all keys
+                    by_distance_BHqR = matmul_transposed(q_BHqd, of["r"])
+                    position_BHqk = relative_gather(by_distance_BHqR, at_BP[:, tile.rows], row, read)
+                score_BHqk = float32(score_BHqk) + float32(position_BHqk)
+            if "step" in of:
+                other_BHqk = float32(other_BQK[:, tile.rows, : tile.keys])[:, None]
+                score_BHqk = float32(score_BHqk) + of["step"][:, :, tile.rows] * other_BHqk
+            return score_BHqk
+
+        return score, tuple(given.values())
 
     def _heads(self, x: Any) -> Any:
         """[..., K, D] -> [..., H, K, d]"""

@@ -120,14 +120,15 @@ class Block(Part):
         table_RD: Any = None,
         other_BQK: Any = None,
         at_BP: Any = None,
+        causal: bool = False,
         noise: RowNoise | None = None,
     ) -> Any:
-        """[B, Q, D] float32; see, keys, table, other and at as in Attention; source: its `source_keys`."""
+        """[B, Q, D] float32; see, keys, table, other, at and causal as in Attention; source: its `source_keys`."""
         under = noise.under if noise is not None else lambda name: None
 
         y = self._before(self.attend_norm, x_BQD)
         keys = keys or self.attend.keys(y, table_RD)
-        y = self.attend(y, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP, noise=under("attend"))
+        y = self.attend(y, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP, causal=causal, noise=under("attend"))
         x_BQD = self._add(self.attend_norm, x_BQD, drop(float32(y), self.dropout, noise, "attend"))
         if self.cross is not None and self.cross_norm is not None and source is not None:
             y = self._before(self.cross_norm, x_BQD)

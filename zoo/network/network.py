@@ -85,11 +85,18 @@ class Network(Part):
             initialize(self, model, seed)
 
     def read(
-        self, stream: Stream, source: Stream | None = None, noise: RowNoise | None = None, past: Past | None = None
+        self,
+        stream: Stream,
+        source: Stream | None = None,
+        noise: RowNoise | None = None,
+        past: Past | None = None,
+        *,
+        causal: bool = False,
     ) -> Any:
         """Hidden states of a stream, [B, T, D] float32; a model with an encoder reads the source too.
 
-        past: what the rows go on from; None = they go on from nothing.
+        past: what the rows go on from; None = they go on from nothing. causal: by its ranks no token of the stream sees
+        one behind it, so that such pairs need not be computed.
         """
         if (source is not None) != bool(self.encoder_blocks):
             has = (
@@ -100,7 +107,7 @@ class Network(Part):
             raise UserError(f"this network has {has} source for it")
         seen = None if source is None else (self.encode(source, noise), visible(stream, source))
         past = past or Past(Reach.of(self.model))
-        x_BTD = self._through(self.blocks, stream, self.embed(stream, noise=noise), past, noise, seen)
+        x_BTD = self._through(self.blocks, stream, self.embed(stream, noise=noise), past, noise, seen, causal)
         return self._finish(x_BTD, noise)
 
     def encode(self, source: Stream, noise: RowNoise | None = None) -> Any:
@@ -118,6 +125,7 @@ class Network(Part):
         past: Past,
         noise: RowNoise | None,
         seen: tuple[Any, Any] | None = None,
+        causal: bool = False,
     ) -> Any:
         """The residual stream after these blocks; seen: the encoded source [B, S, D], and who sees it [B, T, S]."""
         see_BTK, other_BTK = past.see(stream, visible(stream, stream)), self._other(stream, stream, past)
@@ -132,6 +140,7 @@ class Network(Part):
                 see_source_BQS=see_source_BTS,
                 table_RD=table_RD,
                 other_BQK=other_BTK,
+                causal=causal,
                 noise=noise and noise.under(f"blocks.{index}"),
             )
         return x_BTD

@@ -90,14 +90,14 @@ def _watched(stacks: Mapping[str, "list[Attention]"]) -> Iterator[dict[str, list
     found: dict[str, list[np.ndarray]] = {kind: [] for kind in stacks}
 
     def watch(layer: "Attention", seen: list[np.ndarray]) -> None:
-        plain = layer.shares
+        plain = layer.call
 
-        def shares(*streams: Any, **settings: Any) -> Any:
-            share_BHQK = plain(*streams, **settings)
-            seen.append(np.asarray(share_BHQK)[0])
-            return share_BHQK
+        def call(*streams: Any, **settings: Any) -> Any:
+            asked = {name: settings[name] for name in ("other_BQK", "at_BP") if name in settings}
+            seen.append(np.asarray(layer.shares(*streams, **asked))[0])
+            return plain(*streams, **settings)
 
-        layer.__dict__["shares"] = shares  # before the class's own; not by setattr, for Keras would take note
+        layer.__dict__["call"] = call  # before the class's own; not by setattr, for Keras would take note
 
     try:
         for kind, layers in stacks.items():
@@ -106,4 +106,4 @@ def _watched(stacks: Mapping[str, "list[Attention]"]) -> Iterator[dict[str, list
         yield found
     finally:
         for layer in chain(*stacks.values()):
-            layer.__dict__.pop("shares", None)
+            layer.__dict__.pop("call", None)

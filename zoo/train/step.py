@@ -47,8 +47,10 @@ class Evaluator:
         self, batch: Batch, noise: RowNoise | None, memory: Memory | None, first: Any
     ) -> tuple[dict[str, Any], Any]:
         past = None if memory is None else memory.past(first, batch.reset, batch.backward)
-        reader = Reader(self.learner.network, self.learner.layers, noise, past)
-        totals = self.learner.objective.score(reader, batch)
+        objective = self.learner.objective
+        causal = objective.visibility == "causal"
+        reader = Reader(self.learner.network, self.learner.layers, noise, past, causal=causal)
+        totals = objective.score(reader, batch)
         if memory is not None and past is not None:
             memory.take(first, past)
         return totals, reader.right

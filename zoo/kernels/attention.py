@@ -1,0 +1,188 @@
+"""From the scores of attention to what is mixed by them: softmax over what is seen, dropout, and the mixing.
+
+Some queries at a time, so that their scores stay in the processor's cache; keys that stand behind all of them are left
+out where nobody looks ahead; and scores are made again on the way back instead of being kept.
+
+Shapes: B rows, Q queries, K keys, H heads, d width of a head; q queries of a tile and k keys that they read.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from zoo.kernels.random import RowNoise
+
+QUERIES = 128  # at a time: of 64, 128, 256 and 512 the fastest for rows of 512 tokens
+UNSEEN = -1e9  # added to a score: finite, so that gradients are too, and exp() of it is zero
+
+
+class Tile(NamedTuple):
+    """Queries `begin` to `end - 1` and the first `keys` of the keys; None = to the last."""
+
+    begin: int = 0
+    end: int | None = None
+    keys: int | None = None
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.begin, self.end)
+
+
+Score = Callable[[tuple[Any, ...], Tile], Any]  # of the tensors that gradients flow to: [B, H, q, k]
+
+
+class Dropout(NamedTuple):
+    """Which of the weights are kept, drawn tile by tile: those that are never made need no noise."""
+
+    noise: RowNoise
+    rate: float
+
+    def keep(self, tile: Tile, shape: tuple[Any, ...]) -> Any:
+        """[B, H, q, k] bool."""
+        return self.noise.keep(shape, self.rate, f"weights.{tile.begin}")
+
+
+def tiles(queries: int, keys: int, causal: bool) -> list[Tile]:
+    """All queries in tiles; causal: they are the last of the keys, and none of them sees a key behind its own."""
+    ends = [(begin, min(begin + QUERIES, queries)) for begin in range(0, queries, QUERIES)]
+    return [Tile(begin, end, keys - queries + end if causal else keys) for begin, end in ends]
+
+
+def softmax(score_BHQK: Any, see_BQK: Any = None) -> Any:
+    """[B, H, Q, K] float32: shares of the keys that are seen, which sum to one; zeros for a query that sees none."""
+    score_BHQK = ops.cast(score_BHQK, "float32")
+    if see_BQK is not None:
+        unseen_BQK: Any = ops.where(see_BQK, 0.0, UNSEEN)
+        score_BHQK += unseen_BQK[:, None]
+    # Keras warns of a softmax over one key; a text may be that short.
+    share_BHQK = ops.softmax(score_BHQK) if score_BHQK.shape[-1] != 1 else ops.ones_like(score_BHQK)
+    if see_BQK is None:
+        return share_BHQK
+    any_BQ1: Any = ops.any(see_BQK, axis=-1, keepdims=True)
+    return share_BHQK * ops.cast(any_BQ1, "float32")[:, None]
+
+
+def reference_attend(
+    score: Score,
+    given: tuple[Any, ...],
+    v_BHKd: Any,
+    see_BQK: Any,
+    dropout: Dropout | None = None,
+    causal: bool = False,
+) -> Any:
+    """What `attend` computes, all queries at once."""
+    weight_BHQK: Any = ops.cast(softmax(score(given, Tile()), see_BQK), v_BHKd.dtype)
+    if dropout is not None:
+        rows, heads, queries, keys = weight_BHQK.shape
+        drawn = []
+        for tile in tiles(queries, keys, causal):
+            keep = dropout.keep(tile, (rows, heads, tile.end - tile.begin, tile.keys))
+            drawn.append(ops.pad(keep, [(0, 0), (0, 0), (0, 0), (0, keys - tile.keys)], constant_values=False))
+        weight_BHQK = ops.where(ops.concatenate(drawn, axis=2), weight_BHQK, ops.zeros((), weight_BHQK.dtype))
+    return ops.matmul(weight_BHQK, v_BHKd)
+
+
+def attend(
+    score: Score,
+    given: tuple[Any, ...],
+    v_BHKd: Any,
+    see_BQK: Any,
+    dropout: Dropout | None = None,
+    causal: bool = False,
+) -> Any:
+    """[B, H, Q, d] in the dtype of v: values mixed by the softmax of the scores; scaling after dropout is the caller's.
+
+    score: of `given`, the first of which is [B, H, Q, ...]; see [B, Q, K]: None = all; causal: as in `tiles`, which
+    `see` must say too.
+    """
+    queries, keys = given[0].shape[2], v_BHKd.shape[2]
+    if keras.backend.backend() != "tensorflow" or queries is None or keys is None or queries == 1:
+        return reference_attend(score, given, v_BHKd, see_BQK, dropout, causal)
+    import tensorflow as tf
+
+    forwards, backwards = _islands()
+    rows, heads = ops.shape(v_BHKd)[0], v_BHKd.shape[1]
+    all_tiles = tiles(queries, keys, causal)
+
+    def seen(tile: Tile) -> Any:
+        return None if see_BQK is None else see_BQK[:, tile.rows, : tile.keys]
+
+    @tf.custom_gradient
+    def mixed(*tensors: Any) -> Any:
+        *given, v_BHKd = tensors
+        mixed, norm, keep = [], [], []
+        for tile in all_tiles:
+            shape = (rows, heads, tile.end - tile.begin, tile.keys)
+            keep.append(None if dropout is None else dropout.keep(tile, shape))
+            weight, normalizer = forwards(score(given, tile), seen(tile), keep[-1], v_BHKd.dtype)
+            norm.append(normalizer)
+            mixed.append(tf.matmul(weight, v_BHKd[:, :, : tile.keys]))
+        mixed_BHQd = tf.concat(mixed, 2)
+
+        def gradient(upstream_BHQd: Any) -> list[Any]:
+            found = []
+            for tile, normalizer, kept in zip(all_tiles, norm, keep, strict=True):
+                above, read = upstream_BHQd[:, :, tile.rows], v_BHKd[:, :, : tile.keys]
+                with tf.GradientTape() as tape:
+                    tape.watch(given)
+                    made = score(given, tile)
+                lost = tf.matmul(above, read, transpose_b=True)
+                weight, back = backwards(made, seen(tile), kept, normalizer, lost)
+                of_v = tf.matmul(weight, above, transpose_a=True)
+                of_v = tf.pad(of_v, [(0, 0), (0, 0), (0, keys - tile.keys), (0, 0)])
+                found.append([*tape.gradient(made, given, back), of_v])
+            return [_sum(each) for each in zip(*found, strict=True)]
+
+        return mixed_BHQd, gradient
+
+    return mixed(*given, v_BHKd)
+
+
+def _sum(values: tuple[Any, ...]) -> Any:
+    """Their sum in float32, in their dtype."""
+    total: Any = sum(ops.cast(value, "float32") for value in values)
+    return ops.cast(total, values[0].dtype)
+
+
+@cache
+def _islands() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The passes over the scores of one tile, compiled: each reads and writes what it must once."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True, autograph=False)
+    def forwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, dtype: Any) -> tuple[Any, Any]:
+        """The weights, and by what exp(score) was divided to make them: its logarithm, [B, H, q, 1] float32."""
+        score_BHqk = tf.cast(score_BHqk, tf.float32)
+        if see_Bqk is not None:
+            score_BHqk = tf.where(see_Bqk[:, None], score_BHqk, UNSEEN)
+        top_BHq1 = tf.reduce_max(score_BHqk, -1, keepdims=True)
+        share_BHqk = tf.exp(score_BHqk - top_BHq1)
+        sum_BHq1 = tf.reduce_sum(share_BHqk, -1, keepdims=True)
+        norm_BHq1 = top_BHq1 + tf.math.log(sum_BHq1)
+        if see_Bqk is not None:  # a query that sees nothing has weights of zero
+            norm_BHq1 = tf.where(top_BHq1 > UNSEEN, norm_BHq1, -UNSEEN)
+        weight_BHqk = tf.exp(score_BHqk - norm_BHq1)
+        if keep_BHqk is not None:
+            weight_BHqk = tf.where(keep_BHqk, weight_BHqk, 0.0)
+        return tf.cast(weight_BHqk, dtype), norm_BHq1
+
+    @tf.function(jit_compile=True, autograph=False)
+    def backwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, norm_BHq1: Any, upstream_BHqk: Any) -> tuple[Any, Any]:
+        """The weights once more, and the gradient of the scores; upstream: of the weights."""
+        exact_BHqk = tf.cast(score_BHqk, tf.float32)
+        if see_Bqk is not None:
+            exact_BHqk = tf.where(see_Bqk[:, None], exact_BHqk, UNSEEN)
+        weight_BHqk = share_BHqk = tf.exp(exact_BHqk - norm_BHq1)
+        lost_BHqk = tf.cast(upstream_BHqk, tf.float32)
+        if keep_BHqk is not None:
+            weight_BHqk = tf.where(keep_BHqk, weight_BHqk, 0.0)
+            lost_BHqk = tf.where(keep_BHqk, lost_BHqk, 0.0)
+        # Unlike FlashAttention, which takes this sum from what was mixed: in bfloat16 that is rounded already.
+        dot_BHq1 = tf.reduce_sum(share_BHqk * lost_BHqk, -1, keepdims=True)
+        back_BHqk = share_BHqk * (lost_BHqk - dot_BHq1)
+        return tf.cast(weight_BHqk, upstream_BHqk.dtype), tf.cast(back_BHqk, score_BHqk.dtype)
+
+    return forwards, backwards
