@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from bench_peers import peer_python, run
+from peers import peer_python, run
 
 PROMPT, NEW, BATCHES = 64, 192, (1, 4)
 VOCABULARY = 50257

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_peers import peer_python, run
+from peers import peer_python, run
 
 BEAM, PENALTY, AT_ONCE = 5, 0.6, 64
 BEAMS = (1, 2, 5, 10)  # whose mean scores are told

@@ -136,7 +136,7 @@ def gradients(layer: Attention, x: np.ndarray, before: np.ndarray, see: np.ndarr
     return [np.asarray(value) for value in run()]
 
 
-def both_ways(monkeypatch: pytest.MonkeyPatch, *given, tile: int = 3, **settings) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def both_ways(monkeypatch: pytest.MonkeyPatch, *given, tile: int = 3, **settings) -> tuple[list, list]:
     """By `attend`, in tiles of so many queries, and by its reference."""
     monkeypatch.setattr(kernel, "QUERIES", tile)
     fast = gradients(*given, **settings)

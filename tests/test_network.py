@@ -192,13 +192,13 @@ def test_dropout_is_in_all_its_places() -> None:
 def test_dropout_sites_are_distinct(monkeypatch: pytest.MonkeyPatch) -> None:
     """No two draws of one pass share their bits."""
     sites: list[str] = []
-    plain = RowNoise.thin
+    plain = RowNoise.keep
 
-    def spy(self: RowNoise, x: Any, rate: float, site: str) -> Any:
+    def spy(self: RowNoise, shape: Any, rate: float, site: str) -> Any:
         sites.append(self.site + site)
-        return plain(self, x, rate, site)
+        return plain(self, shape, rate, site)
 
-    monkeypatch.setattr(RowNoise, "thin", spy)
+    monkeypatch.setattr(RowNoise, "keep", spy)
     (row, at), built = permuted(), network(XLNET)
     states(built, row, at=at)
     # two embeddings, the distances, four in each pass through a layer (the last one only by the blind), the end
@@ -287,8 +287,10 @@ def test_matmuls_have_the_compute_dtype_and_nothing_else(
 ) -> None:
     operands, built, row = spied(monkeypatch), network(MODELS[name], compute_dtype), causal()
     linear: list[str] = []
-    plain = layers.ops.matmul
-    monkeypatch.setattr(layers.ops, "matmul", lambda x, y: linear.extend([x.dtype.name, y.dtype.name]) or plain(x, y))
+    plain = layers.linear
+    monkeypatch.setattr(
+        layers, "linear", lambda *xyb: linear.extend(x.dtype.name for x in xyb if x is not None) or plain(*xyb)
+    )
     hidden = built.read(row)
     assert hidden.dtype == "float32"
     assert built.logits(hidden).dtype == "float32"

@@ -20,11 +20,11 @@ UNSEEN = -1e9  # added to a score: finite, so that gradients are too, and exp() 
 
 
 class Tile(NamedTuple):
-    """Queries `begin` to `end - 1` and the first `keys` of the keys; None = to the last."""
+    """Queries `begin` to `end - 1` and the first `keys` of the keys."""
 
-    begin: int = 0
-    end: int | None = None
-    keys: int | None = None
+    begin: int
+    end: Any  # these two are tensors where a size is known only at the call
+    keys: Any
 
     @property
     def rows(self) -> slice:
@@ -61,8 +61,8 @@ def softmax(score_BHQK: Any, see_BQK: Any = None) -> Any:
     share_BHQK = ops.softmax(score_BHQK) if score_BHQK.shape[-1] != 1 else ops.ones_like(score_BHQK)
     if see_BQK is None:
         return share_BHQK
-    any_BQ1: Any = ops.any(see_BQK, axis=-1, keepdims=True)
-    return share_BHQK * ops.cast(any_BQ1, "float32")[:, None]
+    any_BQ1: Any = ops.cast(ops.any(see_BQK, axis=-1, keepdims=True), "float32")
+    return share_BHQK * any_BQ1[:, None]
 
 
 def reference_attend(
@@ -74,7 +74,10 @@ def reference_attend(
     causal: bool = False,
 ) -> Any:
     """What `attend` computes, all queries at once."""
-    weight_BHQK: Any = ops.cast(softmax(score(given, Tile()), see_BQK), v_BHKd.dtype)
+    q_shape: Any = ops.shape(given[0])
+    v_shape: Any = ops.shape(v_BHKd)
+    share_BHQK = softmax(score(given, Tile(0, q_shape[2], v_shape[2])), see_BQK)
+    weight_BHQK: Any = ops.cast(share_BHQK, v_BHKd.dtype)
     if dropout is not None:
         rows, heads, queries, keys = weight_BHQK.shape
         drawn = []
@@ -104,7 +107,7 @@ def attend(
     import tensorflow as tf
 
     forwards, backwards = _islands()
-    rows, heads = ops.shape(v_BHKd)[0], v_BHKd.shape[1]
+    rows, heads = tf.shape(v_BHKd)[0], v_BHKd.shape[1]
     all_tiles = tiles(queries, keys, causal)
 
     def seen(tile: Tile) -> Any:
@@ -112,7 +115,7 @@ def attend(
 
     @tf.custom_gradient
     def mixed(*tensors: Any) -> Any:
-        *given, v_BHKd = tensors
+        given, v_BHKd = tensors[:-1], tensors[-1]
         mixed, norm, keep = [], [], []
         for tile in all_tiles:
             shape = (rows, heads, tile.end - tile.begin, tile.keys)
@@ -143,8 +146,8 @@ def attend(
 
 def _sum(values: tuple[Any, ...]) -> Any:
     """Their sum in float32, in their dtype."""
-    total: Any = sum(ops.cast(value, "float32") for value in values)
-    return ops.cast(total, values[0].dtype)
+    exact: list[Any] = [ops.cast(value, "float32") for value in values]
+    return ops.cast(sum(exact), values[0].dtype)
 
 
 @cache

@@ -9,6 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.kernels.matmul import matmul_transposed
+
+LOGITS = 1 << 26  # that exist at once
+
 
 def reference_cross_entropy(logits: Any, target: Any, weight: Any, smoothing: float = 0.0) -> Any:
     """What `cross_entropy` computes, in plain operations."""
@@ -29,6 +33,14 @@ def _shared_out(smoothing: float, vocab: int) -> tuple[float, float]:
     return each, 1.0 - smoothing - each
 
 
+def reference_projected(
+    x_ND: Any, table_VD: Any, bias_V: Any, target_N: Any, weight_N: Any, smoothing: float = 0.0
+) -> Any:
+    """What `projected_cross_entropy` computes, with all logits at once."""
+    logits_NV = ops.cast(matmul_transposed(x_ND, table_VD), "float32")
+    return reference_cross_entropy(logits_NV if bias_V is None else logits_NV + bias_V, target_N, weight_N, smoothing)
+
+
 def cross_entropy(logits: Any, target: Any, weight: Any, smoothing: float = 0.0) -> Any:
     """The weighted sum of the cross-entropies in nats: [..., V], [...] int, [...] float32 -> float32 scalar.
 
@@ -37,21 +49,74 @@ def cross_entropy(logits: Any, target: Any, weight: Any, smoothing: float = 0.0)
     """
     if keras.backend.backend() != "tensorflow":
         return reference_cross_entropy(logits, target, weight, smoothing)
-    flat = ops.reshape(logits, (-1, logits.shape[-1]))
-    return _fused(smoothing)(flat, ops.reshape(target, (-1,)), ops.reshape(weight, (-1,)))
+    import tensorflow as tf
+
+    forwards, backwards = _passes(smoothing)
+    target_N, weight_N = ops.reshape(target, (-1,)), ops.reshape(weight, (-1,))
+
+    @tf.custom_gradient
+    def fused(logits_NV: Any) -> Any:
+        loss, norm_N = forwards(logits_NV, None, target_N, weight_N)
+        return loss, lambda upstream: backwards(logits_NV, None, target_N, norm_N, upstream * weight_N)[0]
+
+    return fused(ops.reshape(logits, (-1, logits.shape[-1])))
+
+
+def projected_cross_entropy(
+    x_ND: Any, table_VD: Any, bias_V: Any, target_N: Any, weight_N: Any, smoothing: float = 0.0
+) -> Any:
+    """The same of the logits x @ table^T + bias (or None), which never exist all at once: float32 scalar.
+
+    Their gradient is taken as soon as they are there, so that only those of x, table and bias are kept.
+    """
+    count, words = x_ND.shape[0], table_VD.shape[0]
+    if keras.backend.backend() != "tensorflow" or count is None:
+        return reference_projected(x_ND, table_VD, bias_V, target_N, weight_N, smoothing)
+    import tensorflow as tf
+
+    tiles = -(-count * words // LOGITS)
+    size = -(-count // tiles)
+    forwards, backwards = _passes(smoothing)
+
+    @tf.custom_gradient
+    def fused(x_ND: Any, table_VD: Any, *biases: Any) -> Any:
+        bias_V = biases[0] if biases else None
+        loss, of_x, of_table, of_bias = tf.zeros(()), [], tf.zeros(()), tf.zeros(())
+        for tile in (slice(begin, begin + size) for begin in range(0, count, size)):
+            with tf.control_dependencies([of_table]):  # one after another, or all logits would be there at once
+                x_nD = tf.identity(x_ND[tile])
+            logits_nV = tf.matmul(x_nD, table_VD, transpose_b=True)
+            found, norm_n = forwards(logits_nV, bias_V, target_N[tile], weight_N[tile])
+            back_nV, of_bias_V = backwards(logits_nV, bias_V, target_N[tile], norm_n, weight_N[tile])
+            loss += found
+            of_x.append(tf.cast(tf.matmul(back_nV, table_VD), tf.float32))
+            of_table += tf.cast(tf.matmul(back_nV, x_nD, transpose_a=True), tf.float32)
+            of_bias += 0.0 if of_bias_V is None else of_bias_V
+        found = tf.concat(of_x, 0), of_table, of_bias
+
+        def gradient(upstream: Any) -> list[Any]:
+            wanted = zip(found, (x_ND, table_VD, *biases), strict=False)
+            return [tf.cast(each * upstream, of.dtype) for each, of in wanted]
+
+        return loss, gradient
+
+    return fused(x_ND, table_VD, *([] if bias_V is None else [bias_V]))
 
 
 @cache
-def _fused(smoothing: float) -> Any:
+def _passes(smoothing: float) -> Any:
     """Two compiled passes, loss and gradient; neither holds the logits in a second precision."""
     import tensorflow as tf
 
     def hits(logits_NV: Any, target_N: Any) -> Any:
         return tf.range(tf.shape(logits_NV)[1])[None] == tf.cast(target_N, tf.int32)[:, None]
 
+    def exact(logits_NV: Any, bias_V: Any) -> Any:
+        return tf.cast(logits_NV, tf.float32) + (0.0 if bias_V is None else bias_V)
+
     @tf.function(jit_compile=True, autograph=False)
-    def forwards(logits_NV: Any, target_N: Any, weight_N: Any) -> tuple[Any, Any]:
-        exact_NV = tf.cast(logits_NV, tf.float32)
+    def forwards(logits_NV: Any, bias_V: Any, target_N: Any, weight_N: Any) -> tuple[Any, Any]:
+        exact_NV = exact(logits_NV, bias_V)
         top_N = tf.reduce_max(exact_NV, axis=-1)
         norm_N = top_N + tf.math.log(tf.reduce_sum(tf.exp(exact_NV - top_N[:, None]), axis=-1))
         expected_N = tf.reduce_sum(tf.where(hits(logits_NV, target_N), exact_NV, 0.0), axis=-1)
@@ -61,21 +126,13 @@ def _fused(smoothing: float) -> Any:
         return tf.reduce_sum(weight_N * (norm_N - expected_N)), norm_N
 
     @tf.function(jit_compile=True, autograph=False)
-    def backwards(logits_NV: Any, target_N: Any, norm_N: Any, scale_N: Any) -> Any:
-        chance_NV = tf.exp(tf.cast(logits_NV, tf.float32) - norm_N[:, None])
+    def backwards(logits_NV: Any, bias_V: Any, target_N: Any, norm_N: Any, scale_N: Any) -> tuple[Any, Any]:
+        chance_NV = tf.exp(exact(logits_NV, bias_V) - norm_N[:, None])
         hit_NV = tf.cast(hits(logits_NV, target_N), tf.float32)
         if smoothing:
             each, extra = _shared_out(smoothing, logits_NV.shape[1])
             hit_NV = extra * hit_NV + each
-        return tf.cast((chance_NV - hit_NV) * scale_N[:, None], logits_NV.dtype)
+        back_NV = (chance_NV - hit_NV) * scale_N[:, None]
+        return tf.cast(back_NV, logits_NV.dtype), None if bias_V is None else tf.reduce_sum(back_NV, axis=0)
 
-    @tf.custom_gradient
-    def fused(logits_NV: Any, target_N: Any, weight_N: Any) -> Any:
-        loss, norm_N = forwards(logits_NV, target_N, weight_N)
-
-        def gradient(upstream: Any) -> tuple[Any, None, None]:
-            return backwards(logits_NV, target_N, norm_N, upstream * weight_N), None, None
-
-        return loss, gradient
-
-    return fused
+    return forwards, backwards

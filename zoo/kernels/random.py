@@ -101,7 +101,8 @@ def drop(x: Any, rate: float, noise: RowNoise | None, site: str) -> Any:
     """Dropout: [B, ...] -> [B, ...] in the same dtype; x itself where there is no noise or no rate."""
     if noise is None or not rate:
         return x
-    keep = noise.keep((ops.shape(x)[0], *x.shape[1:]), rate, site)
+    shape: Any = ops.shape(x)
+    keep = noise.keep((shape[0], *x.shape[1:]), rate, site)
     # the factor has no exact value in bfloat16, and a rounded one would shift the mean
     exact: Any = ops.cast(x, "float32")
     return ops.cast(ops.where(keep, exact * makes_up(rate), 0.0), x.dtype)

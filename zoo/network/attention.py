@@ -104,7 +104,8 @@ class Attention(Part):
     ) -> Any:
         """[B, H, Q, K] float32: how a query's attention is shared out among the keys it sees; they sum to one."""
         score, given = self._scores(x_BQD, keys or self.keys(x_BQD), other_BQK, at_BP)
-        return softmax(score(given, Tile()), see_BQK)
+        whole = Tile(0, sizes(x_BQD)[1], sizes(given[1])[2])
+        return softmax(score(given, whole), see_BQK)
 
     def _scores(self, x_BQD: Any, keys: Keys, other_BQK: Any, at_BP: Any) -> tuple[Score, tuple[Any, ...]]:
         """How queries score keys, tile by tile, and the tensors that it takes."""
@@ -116,7 +117,7 @@ class Attention(Part):
             bias_D: Any = 0.0 if bias_Hd is None else ops.reshape(bias_Hd, (-1,))
             return self._heads(self.lowered(q_BQD + bias_D / root))
 
-        given = {"q": query(self.content_bias), "k": keys.k}
+        given: dict[str, Any] = {"q": query(self.content_bias), "k": keys.k}
         if keys.r is not None:
             given |= {"q_position": query(self.position_bias), "r": keys.r}
         if self.segment is not None and other_BQK is not None:
@@ -126,22 +127,21 @@ class Attention(Part):
         queries, length, names = sizes(x_BQD)[1], sizes(keys.k)[2], list(given)
 
         def score(tensors: tuple[Any, ...], tile: Tile) -> Any:
-            of = dict(zip(names, tensors, strict=True))
-            end, read = tile.end or queries, tile.keys or length
+            of: dict[str, Any] = dict(zip(names, tensors, strict=True))
             score_BHqk = matmul_transposed(of["q"][:, :, tile.rows], of["k"][:, :, : tile.keys])
             if "r" in of:
                 q_BHqd = of["q_position"][:, :, tile.rows]
                 if at_BP is None:  # the first columns are for queries behind these alone (relative_shift)
-                    used = slice(queries - end, queries - tile.begin + read)
+                    used = slice(queries - tile.end, queries - tile.begin + tile.keys)
                     by_distance_BHqR = matmul_transposed(q_BHqd, of["r"][..., used, :])
-                    position_BHqk = relative_shift(by_distance_BHqR, read)
+                    position_BHqk = relative_shift(by_distance_BHqR, tile.keys)
                 else:
                     row = sizes(of["r"])[-2] - length  # R is the row's tokens and all keys
                     by_distance_BHqR = matmul_transposed(q_BHqd, of["r"])
-                    position_BHqk = relative_gather(by_distance_BHqR, at_BP[:, tile.rows], row, read)
+                    position_BHqk = relative_gather(by_distance_BHqR, at_BP[:, tile.rows], row, tile.keys)
                 score_BHqk = float32(score_BHqk) + float32(position_BHqk)
-            if "step" in of:
-                other_BHqk = float32(other_BQK[:, tile.rows, : tile.keys])[:, None]
+            if "step" in of and other_BQK is not None:
+                other_BHqk = float32(other_BQK[:, None, tile.rows, : tile.keys])
                 score_BHqk = float32(score_BHqk) + of["step"][:, :, tile.rows] * other_BHqk
             return score_BHqk
 

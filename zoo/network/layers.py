@@ -4,10 +4,15 @@ Weights are float32. `Linear` multiplies in the layer's compute dtype and return
 which is what the residual stream is made of. Every cast is written out: Keras's own casting is switched off.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import keras
 from keras import ops
+
+from zoo.kernels.island import island
+from zoo.kernels.matmul import linear
 
 
 def sizes(x: Any) -> Any:
@@ -50,8 +55,8 @@ class Linear(Part):
         self.bias = self.weight((outputs,), "zeros") if bias else None
 
     def call(self, x: Any) -> Any:
-        y: Any = ops.matmul(self.lowered(x), self.lowered(self.kernel))
-        return y if self.bias is None else y + self.lowered(self.bias)
+        bias = None if self.bias is None else self.lowered(self.bias)
+        return linear(self.lowered(x), self.lowered(self.kernel), bias)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -65,10 +70,19 @@ class Norm(Part):
         self.bias = self.weight((width,), "zeros")
 
     def call(self, x: Any) -> Any:
-        x = float32(x)
+        return island(_normalized(self.epsilon))(float32(x), self.scale.value, self.bias.value)
+
+
+@cache
+def _normalized(epsilon: float) -> Callable[..., Any]:
+    """Layer normalisation of x by scale and bias, in plain operations."""
+
+    def normalized(x: Any, scale: Any, bias: Any) -> Any:
         centred = x - ops.mean(x, axis=-1, keepdims=True)
         variance: Any = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        return centred * ops.rsqrt(variance + self.epsilon) * self.scale + self.bias
+        return centred * ops.rsqrt(variance + epsilon) * scale + bias
+
+    return normalized
 
 
 @keras.saving.register_keras_serializable("zoo")
