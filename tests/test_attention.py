@@ -1,6 +1,7 @@
 """Attention against the sum over keys written out, and what must hold where queries see nothing."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -173,7 +174,8 @@ def test_tiles_of_queries_at_places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tiles_in_bfloat16_are_as_near_as_the_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Near to float32."""
+    """Near to float32; always the same draws: the ratio of two rounding errors is itself a chance of some percent."""
+    monkeypatch.setattr(sys.modules[__name__], "noise", np.random.Generator(np.random.Philox(4)))
     exact, low = attention(kind), attention(kind, dtype="mixed_bfloat16")
     for weight, same in zip(named_weights(low).values(), named_weights(exact).values(), strict=True):
         weight.assign(same.value)

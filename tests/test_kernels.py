@@ -1,6 +1,7 @@
 """Fast paths against the plain references beside them."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,12 @@ from hypothesis import strategies as st
 from keras import ops
 
 from zoo.kernels.chosen import for_chosen, reference_for_chosen
-from zoo.kernels.cross_entropy import cross_entropy, reference_cross_entropy
+from zoo.kernels.cross_entropy import (
+    cross_entropy,
+    projected_cross_entropy,
+    reference_cross_entropy,
+    reference_projected,
+)
 from zoo.kernels.island import island
 from zoo.kernels.matmul import matmul_transposed
 from zoo.kernels.random import RowNoise, drop, philox, reference_words, words
@@ -162,6 +168,34 @@ def test_cross_entropy_of_far_logits_is_finite() -> None:
     assert gradient.tolist() == [[pytest.approx(0.37), pytest.approx(-0.37), 0.0]]
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("bfloat16", 1e-2)])
+def test_cross_entropy_of_logits_that_never_are(
+    dtype: str, tolerance: float, biased: bool, smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """13 rows, five at a time, with the gradients of everything."""
+    monkeypatch.setattr("zoo.kernels.cross_entropy.LOGITS", 5 * 31)
+    x, table = (tf.cast(noise.standard_normal(shape), dtype) for shape in ((13, 8), (31, 8)))
+    bias = tf.constant(noise.standard_normal(31), tf.float32) if biased else None
+    target, weight = noise.integers(0, 31, 13).astype(np.int32), noise.random(13).astype(np.float32)
+    found = []
+    for loss_of in (projected_cross_entropy, reference_projected):
+
+        @tf.function
+        def run(loss_of: Any = loss_of) -> list[tf.Tensor]:
+            tensors = [x, table, *([bias] if biased else [])]
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                loss = loss_of(x, table, bias, tf.constant(target), tf.constant(weight), smoothing)
+                scaled = loss * 0.37
+            return [loss, *tape.gradient(scaled, tensors)]
+
+        found.append([value.numpy().astype(np.float64) for value in run()])
+    for got, expected in zip(*found, strict=True):
+        assert np.abs(got - expected).max() <= tolerance * max(1.0, np.abs(expected).max())
+
+
 # --- element-wise chains and matmuls
 
 
@@ -193,10 +227,19 @@ def test_the_references_hold_on_every_backend(monkeypatch: pytest.MonkeyPatch) -
         tf.constant([1, 2, 3]),
         tf.ones([3]),
     )
-    x = tf.ones([3, 7, 10])
-    fast = [cross_entropy(logits, target, weight), drop(x, 0.3, RowNoise(0, 1, 2), "a"), matmul_transposed(x, x)]
+    x, row_noise = tf.ones([3, 7, 10]), RowNoise(0, 1, 2)
+
+    def found() -> list[Any]:
+        return [
+            cross_entropy(logits, target, weight),
+            projected_cross_entropy(x[0], tf.ones([31, 10]), None, tf.ones([7], tf.int32), tf.ones([7])),
+            drop(x, 0.3, row_noise, "a"),
+            matmul_transposed(x, x),
+        ]
+
+    fast = found()
     monkeypatch.setattr(keras.backend, "backend", lambda: "another")
-    plain = [cross_entropy(logits, target, weight), drop(x, 0.3, RowNoise(0, 1, 2), "a"), matmul_transposed(x, x)]
+    plain = found()
     assert island(math.sqrt) is math.sqrt
     for one, other in zip(fast, plain, strict=True):
         assert np.allclose(np.asarray(one), np.asarray(other), rtol=1e-6)

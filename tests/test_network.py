@@ -287,10 +287,8 @@ def test_matmuls_have_the_compute_dtype_and_nothing_else(
 ) -> None:
     operands, built, row = spied(monkeypatch), network(MODELS[name], compute_dtype), causal()
     linear: list[str] = []
-    plain = layers.linear
-    monkeypatch.setattr(
-        layers, "linear", lambda *xyb: linear.extend(x.dtype.name for x in xyb if x is not None) or plain(*xyb)
-    )
+    plain = layers.ops.matmul
+    monkeypatch.setattr(layers.ops, "matmul", lambda x, y: linear.extend([x.dtype.name, y.dtype.name]) or plain(x, y))
     hidden = built.read(row)
     assert hidden.dtype == "float32"
     assert built.logits(hidden).dtype == "float32"

@@ -6,7 +6,7 @@ out where nobody looks ahead; and scores are made again on the way back instead 
 Shapes: B rows, Q queries, K keys, H heads, d width of a head; q queries of a tile and k keys that they read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,12 +26,21 @@ class Tile(NamedTuple):
     end: Any  # these two are tensors where a size is known only at the call
     keys: Any
 
-    @property
-    def rows(self) -> slice:
-        return slice(self.begin, self.end)
+
+class Scored(NamedTuple):
+    """The tensors that scores are made of, and that gradients flow to."""
+
+    queries: tuple[Any, ...]  # [B, H, Q, ...], the rows of a tile of each
+    keys: tuple[Any, ...]  # [B, H, K, ...], and the keys that it reads
+    whole: tuple[Any, ...] = ()  # whole, whatever the tile
+
+    def cut(self, tile: Tile) -> "Scored":
+        """What a tile is made of."""
+        queries = tuple(each[:, :, tile.begin : tile.end] for each in self.queries)
+        return Scored(queries, tuple(each[:, :, : tile.keys] for each in self.keys), self.whole)
 
 
-Score = Callable[[tuple[Any, ...], Tile], Any]  # of the tensors that gradients flow to: [B, H, q, k]
+Score = Callable[[Scored, Tile], Any]  # of what was cut for a tile: [B, H, q, k]
 
 
 class Dropout(NamedTuple):
@@ -66,17 +75,12 @@ def softmax(score_BHQK: Any, see_BQK: Any = None) -> Any:
 
 
 def reference_attend(
-    score: Score,
-    given: tuple[Any, ...],
-    v_BHKd: Any,
-    see_BQK: Any,
-    dropout: Dropout | None = None,
-    causal: bool = False,
+    score: Score, scored: Scored, v_BHKd: Any, see_BQK: Any, dropout: Dropout | None = None, causal: bool = False
 ) -> Any:
     """What `attend` computes, all queries at once."""
-    q_shape: Any = ops.shape(given[0])
+    q_shape: Any = ops.shape(scored.queries[0])
     v_shape: Any = ops.shape(v_BHKd)
-    share_BHQK = softmax(score(given, Tile(0, q_shape[2], v_shape[2])), see_BQK)
+    share_BHQK = softmax(score(scored, Tile(0, q_shape[2], v_shape[2])), see_BQK)
     weight_BHQK: Any = ops.cast(share_BHQK, v_BHKd.dtype)
     if dropout is not None:
         rows, heads, queries, keys = weight_BHQK.shape
@@ -89,65 +93,69 @@ def reference_attend(
 
 
 def attend(
-    score: Score,
-    given: tuple[Any, ...],
-    v_BHKd: Any,
-    see_BQK: Any,
-    dropout: Dropout | None = None,
-    causal: bool = False,
+    score: Score, scored: Scored, v_BHKd: Any, see_BQK: Any, dropout: Dropout | None = None, causal: bool = False
 ) -> Any:
-    """[B, H, Q, d] in the dtype of v: values mixed by the softmax of the scores; scaling after dropout is the caller's.
+    """[B, H, Q, d] in the dtype of v: values mixed by the softmax of scores; scaling after dropout is the caller's.
 
-    score: of `given`, the first of which is [B, H, Q, ...]; see [B, Q, K]: None = all; causal: as in `tiles`, which
-    `see` must say too.
+    see [B, Q, K]: None = all; causal: as in `tiles`, which `see` must say too.
     """
-    queries, keys = given[0].shape[2], v_BHKd.shape[2]
+    queries, keys = scored.queries[0].shape[2], v_BHKd.shape[2]
     if keras.backend.backend() != "tensorflow" or queries is None or keys is None or queries == 1:
-        return reference_attend(score, given, v_BHKd, see_BQK, dropout, causal)
+        return reference_attend(score, scored, v_BHKd, see_BQK, dropout, causal)
     import tensorflow as tf
 
     forwards, backwards = _islands()
     rows, heads = tf.shape(v_BHKd)[0], v_BHKd.shape[1]
-    all_tiles = tiles(queries, keys, causal)
+    given, all_tiles = (scored, v_BHKd), tiles(queries, keys, causal)
 
     def seen(tile: Tile) -> Any:
-        return None if see_BQK is None else see_BQK[:, tile.rows, : tile.keys]
+        return None if see_BQK is None else see_BQK[:, tile.begin : tile.end, : tile.keys]
+
+    def padded(x_BHkd: Any) -> Any:
+        return tf.pad(x_BHkd, [(0, 0), (0, 0), (0, keys - x_BHkd.shape[2]), (0, 0)])
 
     @tf.custom_gradient
     def mixed(*tensors: Any) -> Any:
-        given, v_BHKd = tensors[:-1], tensors[-1]
+        scored, v_BHKd = tf.nest.pack_sequence_as(given, tensors)
         mixed, norm, keep = [], [], []
         for tile in all_tiles:
             shape = (rows, heads, tile.end - tile.begin, tile.keys)
             keep.append(None if dropout is None else dropout.keep(tile, shape))
-            weight, normalizer = forwards(score(given, tile), seen(tile), keep[-1], v_BHKd.dtype)
-            norm.append(normalizer)
+            weight, norm_BHq1 = forwards(score(scored.cut(tile), tile), seen(tile), keep[-1], v_BHKd.dtype)
+            norm.append(norm_BHq1)
             mixed.append(tf.matmul(weight, v_BHKd[:, :, : tile.keys]))
-        mixed_BHQd = tf.concat(mixed, 2)
 
         def gradient(upstream_BHQd: Any) -> list[Any]:
-            found = []
-            for tile, normalizer, kept in zip(all_tiles, norm, keep, strict=True):
-                above, read = upstream_BHQd[:, :, tile.rows], v_BHKd[:, :, : tile.keys]
+            of_scored, of_v = [], []
+            for tile, norm_BHq1, kept in zip(all_tiles, norm, keep, strict=True):
+                part, above = scored.cut(tile), upstream_BHQd[:, :, tile.begin : tile.end]
                 with tf.GradientTape() as tape:
-                    tape.watch(given)
-                    made = score(given, tile)
-                lost = tf.matmul(above, read, transpose_b=True)
-                weight, back = backwards(made, seen(tile), kept, normalizer, lost)
-                of_v = tf.matmul(weight, above, transpose_a=True)
-                of_v = tf.pad(of_v, [(0, 0), (0, 0), (0, keys - tile.keys), (0, 0)])
-                found.append([*tape.gradient(made, given, back), of_v])
-            return [_sum(each) for each in zip(*found, strict=True)]
+                    tape.watch(part)
+                    made = score(part, tile)
+                lost = tf.matmul(above, v_BHKd[:, :, : tile.keys], transpose_b=True)
+                weight, back = backwards(made, seen(tile), kept, norm_BHq1, lost)
+                of_v.append(padded(tf.matmul(weight, above, transpose_a=True)))
+                of_scored.append(tape.gradient(made, part, back))
+            of_queries, of_keys, of_whole = (list(zip(*each, strict=True)) for each in zip(*of_scored, strict=True))
+            return [
+                *(tf.concat(each, 2) for each in of_queries),
+                *(_sum(map(padded, each)) for each in of_keys),
+                *map(_sum, of_whole),
+                _sum(of_v),
+            ]
 
-        return mixed_BHQd, gradient
+        return tf.concat(mixed, 2), gradient
 
-    return mixed(*given, v_BHKd)
+    return mixed(*tf.nest.flatten(given))
 
 
-def _sum(values: tuple[Any, ...]) -> Any:
-    """Their sum in float32, in their dtype."""
-    exact: list[Any] = [ops.cast(value, "float32") for value in values]
-    return ops.cast(sum(exact), values[0].dtype)
+def _sum(values: Iterable[Any]) -> Any:
+    """Their sum, made in float32, in their dtype."""
+    import tensorflow as tf
+
+    first, *others = values
+    exact = [tf.cast(value, tf.float32) for value in (first, *others)]
+    return tf.cast(tf.add_n(exact), first.dtype)
 
 
 @cache

@@ -12,8 +12,8 @@ import keras
 
 
 @cache
-def island(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` of some tensors, compiled forwards and backwards; the way back starts from them again."""
+def island(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`function` of one tensor, compiled forwards and backwards; the way back starts from its input again."""
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf
@@ -21,14 +21,14 @@ def island(function: Callable[..., Any]) -> Callable[..., Any]:
     forwards = tf.function(function, jit_compile=True, autograph=False)
 
     @tf.function(jit_compile=True, autograph=False)
-    def backwards(tensors: tuple[Any, ...], upstream: Any) -> Any:
+    def backwards(x: Any, upstream: Any) -> Any:
         with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            y = function(*tensors)
-        return tape.gradient(y, tensors, upstream)
+            tape.watch(x)
+            y = function(x)
+        return tape.gradient(y, x, upstream)
 
     @tf.custom_gradient
-    def both(*tensors: Any) -> tuple[Any, Callable[[Any], Any]]:
-        return forwards(*tensors), lambda upstream: backwards(tensors, upstream)
+    def both(x: Any) -> tuple[Any, Callable[[Any], Any]]:
+        return forwards(x), lambda upstream: backwards(x, upstream)
 
     return both

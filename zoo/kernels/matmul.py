@@ -1,4 +1,4 @@
-"""Matrix products that TensorFlow does faster than Keras asks it to."""
+"""A matmul whose second operand lies the other way round."""
 
 from typing import Any
 
@@ -16,16 +16,3 @@ def matmul_transposed(x: Any, y: Any) -> Any:
         half = y.shape[0] // 2
         return tf.concat([tf.matmul(x, part, transpose_b=True) for part in (y[:half], y[half:])], axis=1)
     return tf.matmul(x, y, transpose_b=True)
-
-
-def linear(x: Any, kernel: Any, bias: Any = None) -> Any:
-    """x @ kernel + bias: [..., inputs], [inputs, outputs], [outputs] -> [..., outputs]."""
-    if keras.backend.backend() != "tensorflow":
-        y: Any = ops.matmul(x, kernel)
-        return y if bias is None else y + bias
-    import tensorflow as tf
-
-    y = tf.matmul(tf.reshape(x, (-1, kernel.shape[0])), kernel)
-    if bias is not None:
-        y = tf.nn.bias_add(y, bias)  # of two axes, it is done in the matmul's own pass
-    return tf.reshape(y, tf.concat([tf.shape(x)[:-1], kernel.shape[1:]], 0))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from zoo.kernels.attention import Dropout, Score, Tile, attend, softmax
+from zoo.kernels.attention import Dropout, Score, Scored, Tile, attend, softmax
 from zoo.kernels.matmul import matmul_transposed
 from zoo.kernels.random import RowNoise, makes_up
 from zoo.network.layers import Linear, Part, float32, initializer, sizes
@@ -93,9 +93,9 @@ class Attention(Part):
         at: where the queries stand in the row that the last keys are, None where query i is its token i; causal: no
         query sees a key behind its own place, as `see` says too."""
         keys = keys or self.keys(x_BQD)
-        score, given = self._scores(x_BQD, keys, other_BQK, at_BP)
+        score, scored = self._scores(x_BQD, keys, other_BQK, at_BP)
         dropout = Dropout(noise, self.dropout) if noise is not None and self.dropout else None
-        mixed_BHQd = attend(score, given, keys.v, see_BQK, dropout, causal)
+        mixed_BHQd = attend(score, scored, keys.v, see_BQK, dropout, causal)
         mixed_BQHd = float32(ops.transpose(mixed_BHQd, (0, 2, 1, 3))) * (makes_up(self.dropout) if dropout else 1.0)
         return self.out(ops.reshape(mixed_BQHd, sizes(x_BQD)))
 
@@ -103,12 +103,12 @@ class Attention(Part):
         self, x_BQD: Any, see_BQK: Any = None, keys: Keys | None = None, *, other_BQK: Any = None, at_BP: Any = None
     ) -> Any:
         """[B, H, Q, K] float32: how a query's attention is shared out among the keys it sees; they sum to one."""
-        score, given = self._scores(x_BQD, keys or self.keys(x_BQD), other_BQK, at_BP)
-        whole = Tile(0, sizes(x_BQD)[1], sizes(given[1])[2])
-        return softmax(score(given, whole), see_BQK)
+        score, scored = self._scores(x_BQD, keys or self.keys(x_BQD), other_BQK, at_BP)
+        whole = Tile(0, sizes(scored.queries[0])[2], sizes(scored.keys[0])[2])
+        return softmax(score(scored, whole), see_BQK)
 
-    def _scores(self, x_BQD: Any, keys: Keys, other_BQK: Any, at_BP: Any) -> tuple[Score, tuple[Any, ...]]:
-        """How queries score keys, tile by tile, and the tensors that it takes."""
+    def _scores(self, x_BQD: Any, keys: Keys, other_BQK: Any, at_BP: Any) -> tuple[Score, Scored]:
+        """How queries score keys, tile by tile, and what of."""
         root = math.sqrt(self.head_width)
         q_BQD = float32(self.q(x_BQD)) / root
 
@@ -117,35 +117,34 @@ class Attention(Part):
             bias_D: Any = 0.0 if bias_Hd is None else ops.reshape(bias_Hd, (-1,))
             return self._heads(self.lowered(q_BQD + bias_D / root))
 
-        given: dict[str, Any] = {"q": query(self.content_bias), "k": keys.k}
+        queries = [query(self.content_bias)]
         if keys.r is not None:
-            given |= {"q_position": query(self.position_bias), "r": keys.r}
+            queries.append(query(self.position_bias))
         if self.segment is not None and other_BQK is not None:
             # only the difference counts: what all keys of a query share cancels in the softmax
             step_H1d = self.lowered(self.segment[1] - self.segment[0])[:, None]
-            given["step"] = float32(matmul_transposed(query(self.segment_bias), step_H1d))  # [B, H, Q, 1]
-        queries, length, names = sizes(x_BQD)[1], sizes(keys.k)[2], list(given)
+            queries.append(float32(matmul_transposed(query(self.segment_bias), step_H1d)))  # [B, H, Q, 1]
+        different_BQK: Any = other_BQK
+        length, last = sizes(keys.k)[2], sizes(x_BQD)[1]
 
-        def score(tensors: tuple[Any, ...], tile: Tile) -> Any:
-            of: dict[str, Any] = dict(zip(names, tensors, strict=True))
-            score_BHqk = matmul_transposed(of["q"][:, :, tile.rows], of["k"][:, :, : tile.keys])
-            if "r" in of:
-                q_BHqd = of["q_position"][:, :, tile.rows]
+        def score(of: Scored, tile: Tile) -> Any:
+            (q_BHqd, *others), (k_BHkd,) = of.queries, of.keys
+            score_BHqk = matmul_transposed(q_BHqd, k_BHkd)
+            if of.whole:
+                (r,), q_BHqd = of.whole, others.pop(0)
                 if at_BP is None:  # the first columns are for queries behind these alone (relative_shift)
-                    used = slice(queries - tile.end, queries - tile.begin + tile.keys)
-                    by_distance_BHqR = matmul_transposed(q_BHqd, of["r"][..., used, :])
-                    position_BHqk = relative_shift(by_distance_BHqR, tile.keys)
+                    r = r[..., last - tile.end : last - tile.begin + tile.keys, :]
+                    position_BHqk = relative_shift(matmul_transposed(q_BHqd, r), tile.keys)
                 else:
-                    row = sizes(of["r"])[-2] - length  # R is the row's tokens and all keys
-                    by_distance_BHqR = matmul_transposed(q_BHqd, of["r"])
-                    position_BHqk = relative_gather(by_distance_BHqR, at_BP[:, tile.rows], row, tile.keys)
+                    at_Bq, row = at_BP[:, tile.begin : tile.end], sizes(r)[-2] - length  # R: the row and all keys
+                    position_BHqk = relative_gather(matmul_transposed(q_BHqd, r), at_Bq, row, tile.keys)
                 score_BHqk = float32(score_BHqk) + float32(position_BHqk)
-            if "step" in of and other_BQK is not None:
-                other_BHqk = float32(other_BQK[:, None, tile.rows, : tile.keys])
-                score_BHqk = float32(score_BHqk) + of["step"][:, :, tile.rows] * other_BHqk
+            if others:
+                other_BHqk = float32(different_BQK[:, None, tile.begin : tile.end, : tile.keys])
+                score_BHqk = float32(score_BHqk) + others[0] * other_BHqk
             return score_BHqk
 
-        return score, tuple(given.values())
+        return score, Scored(tuple(queries), (keys.k,), () if keys.r is None else (keys.r,))
 
     def _heads(self, x: Any) -> Any:
         """[..., K, D] -> [..., H, K, d]"""

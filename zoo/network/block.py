@@ -10,7 +10,6 @@ from keras import ops
 
 from zoo.kernels.island import island
 from zoo.kernels.random import RowNoise, drop
-from zoo.kernels.residual import add
 from zoo.network.attention import Attention, Keys
 from zoo.network.layers import Linear, Norm, Part, float32
 
@@ -130,19 +129,19 @@ class Block(Part):
         y = self._before(self.attend_norm, x_BQD)
         keys = keys or self.attend.keys(y, table_RD)
         y = self.attend(y, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP, causal=causal, noise=under("attend"))
-        x_BQD = self._add(self.attend_norm, x_BQD, y, noise, "attend")
+        x_BQD = self._add(self.attend_norm, x_BQD, drop(float32(y), self.dropout, noise, "attend"))
         if self.cross is not None and self.cross_norm is not None and source is not None:
             y = self._before(self.cross_norm, x_BQD)
             y = self.cross(y, see_source_BQS, source, noise=under("cross"))
-            x_BQD = self._add(self.cross_norm, x_BQD, y, noise, "cross")
+            x_BQD = self._add(self.cross_norm, x_BQD, drop(float32(y), self.dropout, noise, "cross"))
         y = self.inner(self._before(self.inner_norm, x_BQD), noise=under("inner"))
-        return self._add(self.inner_norm, x_BQD, y, noise, "inner")
+        return self._add(self.inner_norm, x_BQD, drop(float32(y), self.dropout, noise, "inner"))
 
     def _before(self, norm: Norm, x: Any) -> Any:
         return norm(x) if self.pre else x
 
-    def _add(self, norm: Norm, x: Any, y: Any, noise: RowNoise | None, site: str) -> Any:
-        total = add(float32(x), y, self.dropout, noise, site)
+    def _add(self, norm: Norm, x: Any, y: Any) -> Any:
+        total = float32(x) + y
         return total if self.pre else norm(total)
 
 

@@ -4,15 +4,10 @@ Weights are float32. `Linear` multiplies in the layer's compute dtype and return
 which is what the residual stream is made of. Every cast is written out: Keras's own casting is switched off.
 """
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import keras
 from keras import ops
-
-from zoo.kernels.island import island
-from zoo.kernels.matmul import linear
 
 
 def sizes(x: Any) -> Any:
@@ -55,8 +50,8 @@ class Linear(Part):
         self.bias = self.weight((outputs,), "zeros") if bias else None
 
     def call(self, x: Any) -> Any:
-        bias = None if self.bias is None else self.lowered(self.bias)
-        return linear(self.lowered(x), self.lowered(self.kernel), bias)
+        y: Any = ops.matmul(self.lowered(x), self.lowered(self.kernel))
+        return y if self.bias is None else y + self.lowered(self.bias)
 
 
 @keras.saving.register_keras_serializable("zoo")
@@ -70,19 +65,10 @@ class Norm(Part):
         self.bias = self.weight((width,), "zeros")
 
     def call(self, x: Any) -> Any:
-        return island(_normalized(self.epsilon))(float32(x), self.scale.value, self.bias.value)
-
-
-@cache
-def _normalized(epsilon: float) -> Callable[..., Any]:
-    """Layer normalisation of x by scale and bias, in plain operations."""
-
-    def normalized(x: Any, scale: Any, bias: Any) -> Any:
+        x = float32(x)
         centred = x - ops.mean(x, axis=-1, keepdims=True)
         variance: Any = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        return centred * ops.rsqrt(variance + epsilon) * scale + bias
-
-    return normalized
+        return centred * ops.rsqrt(variance + self.epsilon) * self.scale + self.bias
 
 
 @keras.saving.register_keras_serializable("zoo")
