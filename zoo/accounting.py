@@ -164,23 +164,22 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
 
     Of a block: the residual stream in float32 before each norm, and in the compute dtype two normed copies, q, k, v,
     what attention mixed, two dropped outputs and the dropout's choices (9 widths), the inner layer before and after its
-    activation; of a pair of tokens 10 bytes (softmax in float32, its dropped copy, the choices). Of a token that is
+    activation; of a pair of tokens a byte (what attention dropped; scores are made again). Of a token that is
     remembered its state in float32, k and v. Of a predicted place the logits and their gradient in float32, those of a
     tail's words by their share of a text. Compare Korthikanti et al. 2022, section 4.1.
     """
     model, tokens = recipe.model, recipe.row_tokens
     number = 2 if half else FLOAT
     widths = 8 * model.width + number * (9 * model.width + 2 * model.inner_width)
-    block = tokens * (widths + 10 * model.heads * (tokens + model.memory))
+    choices = model.heads if model.attention_dropout else 0
+    block = tokens * (widths + choices * (tokens + model.memory))
     objective, places = _places(recipe)
     predicting = sum(places[task] for task in objective.token_tasks)
     if objective.blind:
         block = round(block * (1 + predicting / tokens))
     block += model.memory * (FLOAT + 2 * number) * model.width
     layers = model.layers + model.encoder_layers
-    cross = (
-        tokens * (4 * model.width + number * 6 * model.width + 10 * model.heads * tokens) if objective.encodes else 0
-    )
+    cross = tokens * (4 * model.width + number * 6 * model.width + choices * tokens) if objective.encodes else 0
     shortlist, *tails = bins(model, vocab := recipe.scored_rows)
     scored = shortlist.size + len(tails) + sum(round(_share(tail, vocab) * tail.size) for tail in tails)
     logits = 2 * FLOAT * predicting * scored
