@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from shrunk import Bench
 
 from zoo.batch import Stream
 from zoo.visibility import visible
@@ -54,3 +55,15 @@ def test_ranks_are_transitive() -> None:
     see = visible(row, row).astype(int)
     twice = np.einsum("bij,bjk->bik", see, see) > 0
     assert not (twice & ~visible(row, row)).any()
+
+
+@pytest.mark.parametrize("name", ["gpt2-small", "bert-base", "transformer-base", "transformer-xl-wt103-base"])
+def test_what_an_objective_says_of_its_ranks_holds_for_its_batches(name: str) -> None:
+    """The network leaves out what a causal objective's tokens cannot see, and takes the objective's word for it."""
+    bench = Bench(name)
+    said = bench.learner.objective.visibility
+    for number in range(3):
+        (batch,) = bench.feed.micro_batches(number)
+        see = visible(batch.stream, batch.stream)
+        assert not np.triu(see, 1).any() if said == "causal" else np.array_equal(see, see.transpose(0, 2, 1))
+    assert said == ("full" if name == "bert-base" else "causal")
