@@ -24,7 +24,7 @@ def attention(dtype: str, rows: int, tokens: int, heads: int, causal: bool) -> W
     import numpy as np
     import tensorflow as tf
 
-    from zoo.kernels.attention import Dropout, Scored, attend, reference_attend
+    from zoo.kernels.attention import Scored, Thinning, attend, reference_attend
     from zoo.kernels.matmul import matmul_transposed
     from zoo.kernels.random import RowNoise
 
@@ -36,7 +36,7 @@ def attention(dtype: str, rows: int, tokens: int, heads: int, causal: bool) -> W
             def score(of: Scored, tile: Any) -> Any:
                 return matmul_transposed(of.queries[0], of.keys[0])
 
-            return function(score, Scored((q / 8,), (k,)), v, see, Dropout(RowNoise(0, 1, 0), 0.1), causal)
+            return function(score, Scored((q / 8,), (k,)), v, see, Thinning(RowNoise(0, 1, 0), 0.1), causal)
 
         return mixed
 

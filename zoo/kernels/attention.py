@@ -43,7 +43,7 @@ class Scored(NamedTuple):
 Score = Callable[[Scored, Tile], Any]  # of what was cut for a tile: [B, H, q, k]
 
 
-class Dropout(NamedTuple):
+class Thinning(NamedTuple):
     """Which of the weights are kept, drawn tile by tile: those that are never made need no noise."""
 
     noise: RowNoise
@@ -75,7 +75,7 @@ def softmax(score_BHQK: Any, see_BQK: Any = None) -> Any:
 
 
 def reference_attend(
-    score: Score, scored: Scored, v_BHKd: Any, see_BQK: Any, dropout: Dropout | None = None, causal: bool = False
+    score: Score, scored: Scored, v_BHKd: Any, see_BQK: Any, dropout: Thinning | None = None, causal: bool = False
 ) -> Any:
     """What `attend` computes, all queries at once."""
     q_shape: Any = ops.shape(scored.queries[0])
@@ -93,7 +93,7 @@ def reference_attend(
 
 
 def attend(
-    score: Score, scored: Scored, v_BHKd: Any, see_BQK: Any, dropout: Dropout | None = None, causal: bool = False
+    score: Score, scored: Scored, v_BHKd: Any, see_BQK: Any, dropout: Thinning | None = None, causal: bool = False
 ) -> Any:
     """[B, H, Q, d] in the dtype of v: values mixed by the softmax of scores; scaling after dropout is the caller's.
 
