@@ -121,19 +121,19 @@ def attend(
         for tile in all_tiles:
             shape = (rows, heads, tile.end - tile.begin, tile.keys)
             keep.append(None if dropout is None else dropout.keep(tile, shape))
-            weight, norm_BHq1 = forwards(score(scored.cut(tile), tile), seen(tile), keep[-1], v_BHKd.dtype)
-            norm.append(norm_BHq1)
+            weight, norms = forwards(score(scored.cut(tile), tile), seen(tile), keep[-1], v_BHKd.dtype)
+            norm.append(norms)
             mixed.append(tf.matmul(weight, v_BHKd[:, :, : tile.keys]))
 
         def gradient(upstream_BHQd: Any) -> list[Any]:
             of_scored, of_v = [], []
-            for tile, norm_BHq1, kept in zip(all_tiles, norm, keep, strict=True):
+            for tile, norms, kept in zip(all_tiles, norm, keep, strict=True):
                 part, above = scored.cut(tile), upstream_BHQd[:, :, tile.begin : tile.end]
                 with tf.GradientTape() as tape:
                     tape.watch(part)
                     made = score(part, tile)
                 lost = tf.matmul(above, v_BHKd[:, :, : tile.keys], transpose_b=True)
-                weight, back = backwards(made, seen(tile), kept, norm_BHq1, lost)
+                weight, back = backwards(made, seen(tile), kept, norms, lost)
                 of_v.append(padded(tf.matmul(weight, above, transpose_a=True)))
                 of_scored.append(tape.gradient(made, part, back))
             of_queries, of_keys, of_whole = (list(zip(*each, strict=True)) for each in zip(*of_scored, strict=True))
@@ -165,28 +165,27 @@ def _islands() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
     @tf.function(jit_compile=True, autograph=False)
     def forwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, dtype: Any) -> tuple[Any, Any]:
-        """The weights, and by what exp(score) was divided to make them: its logarithm, [B, H, q, 1] float32."""
+        """The weights exp(score - top) / sum; and the two, [B, H, q, 1] float32, for one logarithm would round both."""
         score_BHqk = tf.cast(score_BHqk, tf.float32)
         if see_Bqk is not None:
             score_BHqk = tf.where(see_Bqk[:, None], score_BHqk, UNSEEN)
         top_BHq1 = tf.reduce_max(score_BHqk, -1, keepdims=True)
         share_BHqk = tf.exp(score_BHqk - top_BHq1)
         sum_BHq1 = tf.reduce_sum(share_BHqk, -1, keepdims=True)
-        norm_BHq1 = top_BHq1 + tf.math.log(sum_BHq1)
         if see_Bqk is not None:  # a query that sees nothing has weights of zero
-            norm_BHq1 = tf.where(top_BHq1 > UNSEEN, norm_BHq1, -UNSEEN)
-        weight_BHqk = tf.exp(score_BHqk - norm_BHq1)
+            sum_BHq1 = tf.where(top_BHq1 > UNSEEN, sum_BHq1, float("inf"))
+        weight_BHqk = share_BHqk / sum_BHq1
         if keep_BHqk is not None:
             weight_BHqk = tf.where(keep_BHqk, weight_BHqk, 0.0)
-        return tf.cast(weight_BHqk, dtype), norm_BHq1
+        return tf.cast(weight_BHqk, dtype), (top_BHq1, sum_BHq1)
 
     @tf.function(jit_compile=True, autograph=False)
-    def backwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, norm_BHq1: Any, upstream_BHqk: Any) -> tuple[Any, Any]:
+    def backwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, norms: Any, upstream_BHqk: Any) -> tuple[Any, Any]:
         """The weights once more, and the gradient of the scores; upstream: of the weights."""
         exact_BHqk = tf.cast(score_BHqk, tf.float32)
         if see_Bqk is not None:
             exact_BHqk = tf.where(see_Bqk[:, None], exact_BHqk, UNSEEN)
-        weight_BHqk = share_BHqk = tf.exp(exact_BHqk - norm_BHq1)
+        weight_BHqk = share_BHqk = tf.exp(exact_BHqk - norms[0]) / norms[1]
         lost_BHqk = tf.cast(upstream_BHqk, tf.float32)
         if keep_BHqk is not None:
             weight_BHqk = tf.where(keep_BHqk, weight_BHqk, 0.0)
