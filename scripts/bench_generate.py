@@ -9,14 +9,13 @@ peer runs in .venv-peers (see bench_peers.py). Then, for us alone: what a token 
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from peers import peer_python, run
+from peers import in_turns, peer_python
 
 PROMPT, NEW, BATCHES = 64, 192, (1, 4)
 VOCABULARY = 50257
@@ -98,19 +97,13 @@ def main() -> None:
         return
     commands = {"zoo": [sys.executable, __file__, "--part", "zoo"]}
     commands["transformers"] = [str(peer_python()), __file__, "--part", "peer"]
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
-    for turn in range(arguments.turns):
-        for name, command in commands.items():
-            found[name].append(run(command))
-            rates = ", ".join(f"{found[name][-1][f'rows_{rows}']:.1f}" for rows in BATCHES)
-            print(f"turn {turn + 1}: {name}: {rates} tokens/s", file=sys.stderr)
+    found = in_turns(commands, arguments.turns)
     print(f"GPT-2 small, float32, {PROMPT} tokens continued by {NEW}, the likeliest each time")
     for rows in BATCHES:
-        ours, theirs = (statistics.median(one[f"rows_{rows}"] for one in runs) for runs in found.values())
+        ours, theirs = (numbers[f"rows_{rows}"] for numbers in found.values())
         print(f"{rows} at once: zoo {ours:.1f}, transformers {theirs:.1f} tokens/s, ratio {ours / theirs:.2f}")
     for length in LENGTHS:
-        seconds = statistics.median(one[f"seconds_after_{length}"] for one in found["zoo"])
-        print(f"zoo, a token after {length} others: {1000 * seconds:.1f} ms")
+        print(f"zoo, a token after {length} others: {1000 * found['zoo'][f'seconds_after_{length}']:.1f} ms")
 
 
 if __name__ == "__main__":

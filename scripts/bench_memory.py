@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from peers import ROOT, publish
 
 from zoo import load, pretrain, recipe
 from zoo.batch import Rows
@@ -23,8 +24,7 @@ from zoo.use.evaluate import evaluate
 NAME = "transformer-xl-nano"
 LENGTHS = (0, 64, 128, 256, 512, 1024)  # of the memory in evaluation
 EARLY, LATE, AROUND = 10, 1000, 8  # segments, and how many on either side of them count
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs/recurrence.md"
-BEGIN, END = "<!-- written by scripts/bench_memory.py -->\n", "<!-- to here -->\n"
+DOCUMENT = ROOT / "docs/recurrence.md"
 
 
 def seconds(run: Path, memory: int) -> tuple[float, float]:
@@ -74,10 +74,7 @@ def main() -> None:
         f"trained {how} a memory": pretrain(found, out=out / how, resume=True).folder for how, found in recipes.items()
     }
     made = tables(runs)
-    print(made)
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    DOCUMENT.write_text(f"{before}{BEGIN}{made}{END}{after}", encoding="utf-8")
+    publish("memory", made, DOCUMENT)
 
 
 if __name__ == "__main__":

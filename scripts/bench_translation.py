@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import peer_python, run
+from peers import in_turns, peer_python, run
 
 BEAM, PENALTY, AT_ONCE = 5, 0.6, 64
 BEAMS = (1, 2, 5, 10)  # whose mean scores are told
@@ -197,18 +197,14 @@ def main() -> None:
         print(json.dumps(parts[given.part]()))
         return
     pythons = {"zoo": sys.executable, "peer": str(peer_python())}
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in pythons}
     with tempfile.TemporaryDirectory() as shared:
         rest = [str(given.run.absolute()), "--input", str(given.input.absolute()), "--shared", shared]
         scores = run([sys.executable, __file__, *rest, "--part", "beams"])
         print("mean score: " + ", ".join(f"{name} {score:.4f}" for name, score in scores.items()))
-        for turn in range(given.turns):
-            for name, python in pythons.items():
-                found[name].append(run([python, __file__, *rest, "--part", name]))
-                told = ", ".join(f"{key} {value:,.1f}" for key, value in found[name][-1].items())
-                print(f"turn {turn + 1}: {name}: {told}", file=sys.stderr)
+        commands = {name: [python, __file__, *rest, "--part", name] for name, python in pythons.items()}
+        found = in_turns(commands, given.turns)
     for key in ("sentences_per_second", "sentences_per_second_again", "tokens_per_second"):
-        ours, theirs = (statistics.median(one[key] for one in runs) for runs in found.values())
+        ours, theirs = (numbers[key] for numbers in found.values())
         print(f"{key}: zoo {ours:,.1f}, MarianMTModel {theirs:,.1f}, ratio {ours / theirs:.2f}")
 
 

@@ -70,8 +70,8 @@ def test_the_gradient_reaches_the_positions_through_the_softmax() -> None:
 @pytest.mark.parametrize("compute_dtype", ["float32", "bfloat16"])
 def test_logits_are_of_tokens_alone(compute_dtype: str) -> None:
     built = network(compute_dtype)
-    scores, logits = built.scores(HIDDEN).logits(), built.logits(HIDDEN)
-    assert (scores.shape, scores.dtype) == ((1, N, V + C), "float32")
+    scores, logits = built.scores(HIDDEN).score, built.logits(HIDDEN)
+    assert (scores.shape, scores.dtype) == ((1, N, V + C), compute_dtype)
     assert (logits.shape, logits.dtype) == ((1, N, V), "float32")
     np.testing.assert_allclose(tf.cast(scores, tf.float32)[..., :V], logits, atol=0.05)
 
@@ -79,10 +79,10 @@ def test_logits_are_of_tokens_alone(compute_dtype: str) -> None:
 def test_a_place_where_a_position_scores_highest_is_not_guessed_right() -> None:
     built = network()
     assert built.embed.position is not None
-    best = np.argmax(np.asarray(built.scores(HIDDEN).logits())[..., :V], axis=-1).astype(np.int32)
+    best = np.argmax(np.asarray(built.scores(HIDDEN).score)[..., :V], axis=-1).astype(np.int32)
     reader = Reader(built)
     reader.token_loss(tf.constant(HIDDEN), PLACES._replace(target=best))
-    ahead = np.argmax(np.asarray(built.scores(HIDDEN).logits()), axis=-1) < V
+    ahead = np.argmax(np.asarray(built.scores(HIDDEN).score), axis=-1) < V
     assert 0 < ahead.sum() < N
     assert float(reader.right) == pytest.approx(float(PLACES.weight[ahead].sum()))
 

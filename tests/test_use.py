@@ -99,7 +99,7 @@ def test_no_row_of_positions_is_written():
     table = first.learner.weights["embed.position.table"]
     table.assign(100 * np.asarray(table))
     token = np.arange(20)[None]
-    scores = np.asarray(first.network.scores(first.hidden(token)).logits())
+    scores = np.asarray(first.network.scores(first.hidden(token)).score)
     assert scores.shape[-1] == SIZE + 24
     assert (scores.argmax(axis=-1) >= SIZE).all()
     assert np.array_equal(first.logits(token), scores[..., :SIZE])

@@ -117,23 +117,23 @@ def attend(
     @tf.custom_gradient
     def mixed(*tensors: Any) -> Any:
         scored, v_BHKd = tf.nest.pack_sequence_as(given, tensors)
-        mixed, norm, keep = [], [], []
+        found, norms, keeps = [], [], []
         for tile in all_tiles:
             shape = (rows, heads, tile.end - tile.begin, tile.keys)
-            keep.append(None if dropout is None else dropout.keep(tile, shape))
-            weight, norms = forwards(score(scored.cut(tile), tile), seen(tile), keep[-1], v_BHKd.dtype)
-            norm.append(norms)
-            mixed.append(tf.matmul(weight, v_BHKd[:, :, : tile.keys]))
+            keeps.append(None if dropout is None else dropout.keep(tile, shape))
+            weight, norm = forwards(score(scored.cut(tile), tile), seen(tile), keeps[-1], v_BHKd.dtype)
+            norms.append(norm)
+            found.append(tf.matmul(weight, v_BHKd[:, :, : tile.keys]))
 
         def gradient(upstream_BHQd: Any) -> list[Any]:
             of_scored, of_v = [], []
-            for tile, norms, kept in zip(all_tiles, norm, keep, strict=True):
+            for tile, norm, keep in zip(all_tiles, norms, keeps, strict=True):
                 part, above = scored.cut(tile), upstream_BHQd[:, :, tile.begin : tile.end]
                 with tf.GradientTape() as tape:
                     tape.watch(part)
                     made = score(part, tile)
                 lost = tf.matmul(above, v_BHKd[:, :, : tile.keys], transpose_b=True)
-                weight, back = backwards(made, seen(tile), kept, norms, lost)
+                weight, back = backwards(made, seen(tile), keep, norm, lost)
                 of_v.append(padded(tf.matmul(weight, above, transpose_a=True)))
                 of_scored.append(tape.gradient(made, part, back))
             of_queries, of_keys, of_whole = (list(zip(*each, strict=True)) for each in zip(*of_scored, strict=True))
@@ -144,7 +144,7 @@ def attend(
                 _sum(of_v),
             ]
 
-        return tf.concat(mixed, 2), gradient
+        return tf.concat(found, 2), gradient
 
     return mixed(*tf.nest.flatten(given))
 
@@ -153,9 +153,8 @@ def _sum(values: Iterable[Any]) -> Any:
     """Their sum, made in float32, in their dtype."""
     import tensorflow as tf
 
-    first, *others = values
-    exact = [tf.cast(value, tf.float32) for value in (first, *others)]
-    return tf.cast(tf.add_n(exact), first.dtype)
+    values = list(values)
+    return tf.cast(tf.add_n([tf.cast(value, tf.float32) for value in values]), values[0].dtype)
 
 
 @cache
@@ -163,36 +162,34 @@ def _islands() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The passes over the scores of one tile, compiled: each reads and writes what it must once."""
     import tensorflow as tf
 
+    def exact(score_BHqk: Any, see_Bqk: Any) -> Any:
+        score_BHqk = tf.cast(score_BHqk, tf.float32)
+        return score_BHqk if see_Bqk is None else tf.where(see_Bqk[:, None], score_BHqk, UNSEEN)
+
+    def thinned(x_BHqk: Any, keep_BHqk: Any) -> Any:
+        return x_BHqk if keep_BHqk is None else tf.where(keep_BHqk, x_BHqk, 0.0)
+
     @tf.function(jit_compile=True, autograph=False)
     def forwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, dtype: Any) -> tuple[Any, Any]:
         """The weights exp(score - top) / sum; and the two, [B, H, q, 1] float32, for one logarithm would round both."""
-        score_BHqk = tf.cast(score_BHqk, tf.float32)
-        if see_Bqk is not None:
-            score_BHqk = tf.where(see_Bqk[:, None], score_BHqk, UNSEEN)
-        top_BHq1 = tf.reduce_max(score_BHqk, -1, keepdims=True)
-        share_BHqk = tf.exp(score_BHqk - top_BHq1)
+        exact_BHqk = exact(score_BHqk, see_Bqk)
+        top_BHq1 = tf.reduce_max(exact_BHqk, -1, keepdims=True)
+        share_BHqk = tf.exp(exact_BHqk - top_BHq1)
         sum_BHq1 = tf.reduce_sum(share_BHqk, -1, keepdims=True)
         if see_Bqk is not None:  # a query that sees nothing has weights of zero
             sum_BHq1 = tf.where(top_BHq1 > UNSEEN, sum_BHq1, float("inf"))
-        weight_BHqk = share_BHqk / sum_BHq1
-        if keep_BHqk is not None:
-            weight_BHqk = tf.where(keep_BHqk, weight_BHqk, 0.0)
-        return tf.cast(weight_BHqk, dtype), (top_BHq1, sum_BHq1)
+        return tf.cast(thinned(share_BHqk / sum_BHq1, keep_BHqk), dtype), (top_BHq1, sum_BHq1)
 
     @tf.function(jit_compile=True, autograph=False)
-    def backwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, norms: Any, upstream_BHqk: Any) -> tuple[Any, Any]:
+    def backwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, norm: Any, upstream_BHqk: Any) -> tuple[Any, Any]:
         """The weights once more, and the gradient of the scores; upstream: of the weights."""
-        exact_BHqk = tf.cast(score_BHqk, tf.float32)
-        if see_Bqk is not None:
-            exact_BHqk = tf.where(see_Bqk[:, None], exact_BHqk, UNSEEN)
-        weight_BHqk = share_BHqk = tf.exp(exact_BHqk - norms[0]) / norms[1]
-        lost_BHqk = tf.cast(upstream_BHqk, tf.float32)
-        if keep_BHqk is not None:
-            weight_BHqk = tf.where(keep_BHqk, weight_BHqk, 0.0)
-            lost_BHqk = tf.where(keep_BHqk, lost_BHqk, 0.0)
+        top_BHq1, sum_BHq1 = norm
+        share_BHqk = tf.exp(exact(score_BHqk, see_Bqk) - top_BHq1) / sum_BHq1
+        lost_BHqk = thinned(tf.cast(upstream_BHqk, tf.float32), keep_BHqk)
         # Unlike FlashAttention, which takes this sum from what was mixed: in bfloat16 that is rounded already.
         dot_BHq1 = tf.reduce_sum(share_BHqk * lost_BHqk, -1, keepdims=True)
         back_BHqk = share_BHqk * (lost_BHqk - dot_BHq1)
+        weight_BHqk = thinned(share_BHqk, keep_BHqk)
         return tf.cast(weight_BHqk, upstream_BHqk.dtype), tf.cast(back_BHqk, score_BHqk.dtype)
 
     return forwards, backwards

@@ -201,21 +201,16 @@ class Network(Part):
 
     def logits(self, hidden: Any) -> Any:
         """[..., D] -> [..., V] float32; of a vocabulary in bins they are log-probabilities."""
-        return self._scores(hidden).logits()
+        return self.head.scores(hidden, self.embed.token).logits()
 
     def scores(self, hidden: Any) -> Scores | AdaptiveScores:
         """What the head makes of hidden states [..., D], for whoever asks for a loss or the likeliest words.
 
         The rows of positions are scored too where the model has it so, as if they followed the tokens'.
         """
-        if self.model.head_positions and self.embed.position is not None:
-            return self.head.scores(hidden, ops.concatenate([self.embed.token.table, self.embed.position.table]))
-        return self._scores(hidden)
-
-    def _scores(self, hidden: Any) -> Scores | AdaptiveScores:
-        """Those of the tokens."""
-        token = self.embed.token
-        return self.head.scores(hidden, token if isinstance(self.head, AdaptiveHead) else token.table)
+        if not self.model.head_positions or self.embed.position is None:
+            return self.head.scores(hidden, self.embed.token)
+        return self.head.over(hidden, ops.concatenate([self.embed.token.table, self.embed.position.table]))
 
     def _other(self, query: Stream, key: Stream, past: Past) -> Any:
         """[B, Q, K] bool: two tokens of different segments, where scores depend on it."""
