@@ -5,6 +5,7 @@
 Work: GPT-2 small with random weights in float32 continues one prompt, and four at once, of 64 random tokens by 192,
 the likeliest one each time, with a cache of keys and values. A first call makes graphs and does not count. The
 peer runs in .venv-peers (see bench_peers.py). Then, for us alone: what a token costs early and late in a long text.
+Writes its tables into docs/performance.md.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from peers import in_turns, peer_python
+from peers import in_turns, machine, peer_python, publish
 
 PROMPT, NEW, BATCHES = 64, 192, (1, 4)
 VOCABULARY = 50257
@@ -98,12 +99,17 @@ def main() -> None:
     commands = {"zoo": [sys.executable, __file__, "--part", "zoo"]}
     commands["transformers"] = [str(peer_python()), __file__, "--part", "peer"]
     found = in_turns(commands, arguments.turns)
-    print(f"GPT-2 small, float32, {PROMPT} tokens continued by {NEW}, the likeliest each time")
+    lines = [
+        f"GPT-2 small, float32, {PROMPT} tokens continued by {NEW}, the likeliest each time ({machine()})\n",
+        "| texts at once | zoo, tokens/s | transformers | ratio |",
+        "|---|---|---|---|",
+    ]
     for rows in BATCHES:
         ours, theirs = (numbers[f"rows_{rows}"] for numbers in found.values())
-        print(f"{rows} at once: zoo {ours:.1f}, transformers {theirs:.1f} tokens/s, ratio {ours / theirs:.2f}")
-    for length in LENGTHS:
-        print(f"zoo, a token after {length} others: {1000 * found['zoo'][f'seconds_after_{length}']:.1f} ms")
+        lines.append(f"| {rows} | {ours:.1f} | {theirs:.1f} | {ours / theirs:.2f}x |")
+    lines += ["", "| zoo, a token after so many others | ms |", "|---|---|"]
+    lines += [f"| {length} | {1000 * found['zoo'][f'seconds_after_{length}']:.1f} |" for length in LENGTHS]
+    publish("generation", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

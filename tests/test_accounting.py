@@ -65,7 +65,7 @@ def test_rows_of_positions_that_are_scored_are_counted() -> None:
     assert accounting.params(scored) == accounting.params(plain)
     assert terms(accounting.flops(scored))["vocabulary"] == 6 * (260 + 16) * 24
     more = accounting.memory(scored, 3, half=True)[-1].value - accounting.memory(plain, 3, half=True)[-1].value
-    assert more == 3 * 8 * 16 * 16  # rows x (a logit and its gradient) x tokens x positions
+    assert more == 3 * 4 * 16 * 16  # rows x (a logit and its gradient) x tokens x positions
 
 
 def test_masked_predicts_at_some() -> None:
@@ -137,8 +137,8 @@ def test_the_arithmetic_of_bins_is_the_arithmetic_done(div_val: int) -> None:
 def test_bins_save_memory() -> None:
     whole, binned = (small({"name": "causal"}, **changed) for changed in ({"head_bias": True}, BINNED))
     scored = 20 + 2 + round(0.289 * 80) + round(0.172 * 160)
-    saved = accounting.activation_bytes(whole, half=True).value - accounting.activation_bytes(binned, half=True).value
-    assert saved == 2 * 4 * 16 * (260 - scored)
+    saved = accounting.activations(whole, 1, half=True).value - accounting.activations(binned, 1, half=True).value
+    assert saved == 2 * 2 * 16 * (260 - scored)
 
 
 def test_gpt2_small_agrees_with_what_is_known() -> None:
@@ -153,7 +153,8 @@ def test_memory_grows_with_rows_and_falls_with_precision() -> None:
     found = recipe("gpt2-small")
     one, four = (accounting.memory(found, rows, half=True) for rows in (1, 4))
     assert [term.value for term in one[:-1]] == [term.value for term in four[:-1]]
-    assert four[-1].value == 4 * one[-1].value
+    logits = 2 * 2 * accounting.LOGITS  # and their gradient; a row has more than exist at once
+    assert four[-1].value - logits == 4 * (one[-1].value - logits)
     assert accounting.memory(found, 1, half=False)[-1].value > one[-1].value
     assert one[1].value == 4 * 124_439_808
 
@@ -162,6 +163,26 @@ def test_gradients_are_kept_once_where_an_update_is_one_micro_batch() -> None:
     found = small({"name": "causal"})
     gradients = {rows: accounting.memory(found, rows, half=True)[2].value for rows in (1, 4)}
     assert gradients[1] == 2 * gradients[4] == 2 * 4 * accounting.params(found)
+
+
+def test_as_many_logits_are_counted_as_exist_at_once() -> None:
+    from zoo.kernels import cross_entropy
+
+    assert accounting.LOGITS == cross_entropy.LOGITS
+
+
+def test_blocks_that_are_run_again_keep_their_inputs_and_one_block() -> None:
+    found = small({"name": "causal"})
+    again = found.with_changes(train={"remat": True})
+    block = 16 * (8 * 24 + 4 * (9 * 24 + 2 * 96))
+    saved = accounting.activations(found, 3, half=False).value - accounting.activations(again, 3, half=False).value
+    assert saved == 3 * (2 * block - (block + 2 * 4 * 16 * 24))
+    streams = {"model": {"positions": "relative", "memory": 10}, "data": {"rows": "stream"}}
+    more = again.with_changes(**streams), again.with_changes(model={"positions": "relative"})
+    remembered = (4 + 2 * 4) * 24 * 10  # state, k and v, of the one block
+    read = 2 * 4 * 24 * (16 + 10)  # by each block: its row after its memory
+    of_more, of_fewer = (accounting.activations(each, 1, half=False).value for each in more)
+    assert of_more - of_fewer == remembered + read
 
 
 def test_sizes_are_readable() -> None:

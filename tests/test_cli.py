@@ -455,6 +455,8 @@ def test_doctor_finds_this_machine_well(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for part in ("Python 3.", "tensorflow 2.", "Keras runs on tensorflow", "bfloat16 matrix products: ", str(tmp_path)):
         assert part in done.stdout
+    for setting in ("precision", "compile"):
+        assert f"train.{setting}: auto is " in done.stdout
     assert "BAD" not in done.stdout
 
 
@@ -560,7 +562,7 @@ def test_a_signal_saves_the_run(small: str, text: str, tmp_path: Path, number: i
 
 @pytest.mark.slow
 def test_bench_prints_numbers_others_read(small: str) -> None:
-    keys = {"tokens_per_second", "mfu", "peak_rss_bytes", "update_seconds"}
+    keys = {"tokens_per_second", "mfu", "peak_rss_bytes", "update_seconds", "seconds_to_finish", "largest_rows"}
     done = process(
         "bench", small, "--rows", "3", "--context", "8", "--json", env={**os.environ, "KERAS_BACKEND": "jax"}
     )
@@ -569,6 +571,8 @@ def test_bench_prints_numbers_others_read(small: str) -> None:
     assert keys <= found.keys()
     assert (found["rows"], found["context"]) == (3, 8)
     assert all(found[key] > 0 for key in keys)
+    assert f"{found['recipe']}: 3 rows x 8 tokens" in done.stderr
+    assert "at this rate" in done.stderr
 
 
 def test_bench_prints_a_line_a_number(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:

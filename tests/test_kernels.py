@@ -281,3 +281,16 @@ def test_the_largest_are_found_by_blocks_as_by_one_search(seed: int, rows: int, 
     found, wanted = top_k(ops.convert_to_tensor(x), min(k, size)), reference_top_k(x, min(k, size))
     for one, other in zip(found, wanted, strict=True):
         assert np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_a_module_may_look_as_if_it_were_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from zoo.kernels.startup import _absent
+
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with _absent("colorsys", "sys"), pytest.raises(ImportError):
+        import colorsys
+    import colorsys
+
+    assert colorsys.rgb_to_hsv

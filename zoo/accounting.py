@@ -11,6 +11,7 @@ from zoo.schema import Recipe
 from zoo.train.start import make_objective, nominal_vocab
 
 FLOAT = 4  # bytes of a float32: weights, gradients and Adam's slots are never anything else
+LOGITS = 1 << 24  # that exist at once while training (zoo/kernels/cross_entropy.py)
 LIBRARY_BYTES = 1_000_000_000  # of the process, beside all arrays
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -159,14 +160,15 @@ def _places(recipe: Recipe) -> tuple[Objective, dict[str, int]]:
     return made.objective, counts
 
 
-def activation_bytes(recipe: Recipe, half: bool) -> Term:
-    """What one row keeps for the backward pass; half: the network computes in bfloat16.
+def activations(recipe: Recipe, rows: int, half: bool) -> Term:
+    """What so many rows keep for the backward pass; half: the network computes in bfloat16.
 
     Of a block: the residual stream in float32 before each norm, and in the compute dtype two normed copies, q, k, v,
     what attention mixed, two dropped outputs and the dropout's choices (9 widths), the inner layer before and after its
     activation; of a pair of tokens a byte (what attention dropped; scores are made again). Of a token that is
-    remembered its state in float32, k and v. Of a predicted place the logits and their gradient in float32, those of a
-    tail's words by their share of a text. Compare Korthikanti et al. 2022, section 4.1.
+    remembered its state in float32, k and v. Where blocks are run again, of each what it is given, in float32, and one
+    block whole. Of a predicted place the logits and their gradient, those of a tail's words by their share of a text;
+    without tails at most LOGITS of them. Compare Korthikanti et al. 2022, section 4.1.
     """
     model, tokens = recipe.model, recipe.row_tokens
     number = 2 if half else FLOAT
@@ -175,17 +177,25 @@ def activation_bytes(recipe: Recipe, half: bool) -> Term:
     block = tokens * (widths + choices * (tokens + model.memory))
     objective, places = _places(recipe)
     predicting = sum(places[task] for task in objective.token_tasks)
+    given = tokens + (tokens + model.memory if model.memory else 0)  # with a memory the row stands in what is read too
     if objective.blind:
-        block = round(block * (1 + predicting / tokens))
+        block, given = round(block * (1 + predicting / tokens)), given + predicting
     block += model.memory * (FLOAT + 2 * number) * model.width
     layers = model.layers + model.encoder_layers
     cross = tokens * (4 * model.width + number * 6 * model.width + choices * tokens) if objective.encodes else 0
+    if recipe.train.remat:
+        kept = FLOAT * model.width * given
+        row, arithmetic = layers * kept + block + cross, f"{layers} x {size(kept, 'B')} of inputs"
+        arithmetic += f" + {size(block + cross, 'B')} of one block"
+    else:
+        row, arithmetic = layers * block + model.layers * cross, f"{layers} x {size(block, 'B')} a block"
+        arithmetic += f" + {model.layers} x {size(cross, 'B')} of cross-attention" if cross else ""
     shortlist, *tails = bins(model, vocab := recipe.scored_rows)
     scored = shortlist.size + len(tails) + sum(round(_share(tail, vocab) * tail.size) for tail in tails)
-    logits = 2 * FLOAT * predicting * scored
-    attends = f" + {model.layers} x {size(cross, 'B')} of cross-attention" if cross else ""
-    arithmetic = f"{layers} x {size(block, 'B')} a block{attends} + {size(logits, 'B')} of logits"
-    return Term("activations", arithmetic, layers * block + model.layers * cross + logits)
+    logits = rows * predicting * scored
+    logits = 2 * number * (logits if tails else min(logits, LOGITS))
+    arithmetic = f"{rows} {'row' if rows == 1 else 'rows'} x ({arithmetic}) + {size(logits, 'B')} of logits"
+    return Term("activations", arithmetic, rows * row + logits)
 
 
 def remembered(recipe: Recipe, half: bool) -> Term:
@@ -210,7 +220,6 @@ def memory(recipe: Recipe, rows: int, half: bool) -> list[Term]:
     number = params(recipe)
     kept = 1 if rows >= recipe.rows_per_update else 2
     sums = "" if kept == 1 else " x 2 (the sum over micro-batches beside the newest)"
-    row = activation_bytes(recipe, half)
     kept_states = [remembered(recipe, half)] if recipe.model.memory else []
     return [
         Term("libraries", "measured: code, buffers, compiled functions", LIBRARY_BYTES),
@@ -218,5 +227,5 @@ def memory(recipe: Recipe, rows: int, half: bool) -> list[Term]:
         Term("gradients", f"4 x {number:,}{sums}", FLOAT * number * kept),
         Term("Adam's two slots", f"8 x {number:,}", 2 * FLOAT * number),
         *kept_states,
-        Term(row.what, f"{rows} {'row' if rows == 1 else 'rows'} x ({row.arithmetic})", rows * row.value),
+        activations(recipe, rows, half),
     ]

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from zoo import __version__
 from zoo.commands import exchange, keep, look, make, use
 from zoo.errors import Interrupted, RunFailed, UserError, nearest
+from zoo.kernels import startup
 from zoo.progress import into_nothing, say
 
 
@@ -43,6 +44,7 @@ def main() -> None:
         # A token that the terminal cannot show must not end a command.
         getattr(sys, name).reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
+    startup.alone = True
     sys.exit(run(sys.argv[1:]))
 
 

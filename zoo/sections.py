@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -184,7 +184,7 @@ class Adam(Section):
 
 
 class Train(Section):
-    """One training run; nothing here depends on the machine but `precision` and `micro_rows`."""
+    """One training run; nothing here depends on the machine but `precision`, `compile` and `micro_rows`."""
 
     tokens_per_update: Count  # rows x row tokens, padding included
     updates: Count  # where the schedule ends
@@ -197,7 +197,9 @@ class Train(Section):
     clip_norm: Positive | None = None  # of the gradient of all weights together
     streams: Count | None = None  # of rows that are a stream, read side by side; None = one for each row of an update
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    micro_rows: Count | None = None  # rows that pass through the network at once; None = fitted to the machine
+    compile: Literal["auto", "parts", "whole"] = "auto"  # by XLA: parts of an update, or all of it in one
+    micro_rows: Count | None = None  # rows that pass through the network at once; None, or auto = fitted to the machine
+    remat: bool = False  # keep only the inputs of blocks for the way back, and run the blocks again there
     evaluate_every: Count | None = None  # updates; the end is always evaluated
     evaluate_tokens: Count | None = None  # of the validation split; None = all of it
     checkpoint_every: Count | None = None  # updates; the last one always has a checkpoint
@@ -206,6 +208,11 @@ class Train(Section):
     average_checkpoints: Count | None = None  # the run ends with the mean of the weights of its newest ones
     keep_every: Count | None = None  # updates; the checkpoints at its multiples are written, and kept for good
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("micro_rows", mode="before")
+    @classmethod
+    def _fitted(cls, given: Any) -> Any:
+        return None if given == "auto" else given
 
     @model_validator(mode="after")
     def _kept(self) -> "Train":

@@ -11,7 +11,7 @@ from keras import ops
 
 from zoo.kernels.matmul import matmul_transposed
 
-LOGITS = 1 << 26  # that exist at once
+LOGITS = 1 << 24  # that exist at once
 
 
 def reference_cross_entropy(logits: Any, target: Any, weight: Any, smoothing: float = 0.0) -> Any:
@@ -51,13 +51,13 @@ def cross_entropy(logits: Any, target: Any, weight: Any, smoothing: float = 0.0)
         return reference_cross_entropy(logits, target, weight, smoothing)
     import tensorflow as tf
 
-    forwards, backwards = _passes(smoothing)
+    both_ways = _both_ways(smoothing)
     target_N, weight_N = ops.reshape(target, (-1,)), ops.reshape(weight, (-1,))
 
     @tf.custom_gradient
     def fused(logits_NV: Any) -> Any:
-        loss, norm_N = forwards(logits_NV, None, target_N, weight_N)
-        return loss, lambda upstream: backwards(logits_NV, None, target_N, norm_N, upstream * weight_N)[0]
+        loss, back_NV, _ = both_ways(logits_NV, None, target_N, weight_N)
+        return loss, lambda upstream: back_NV * tf.cast(upstream, back_NV.dtype)
 
     return fused(ops.reshape(logits, (-1, logits.shape[-1])))
 
@@ -76,7 +76,7 @@ def projected_cross_entropy(
 
     tiles = -(-count * words // LOGITS)
     size = -(-count // tiles)
-    forwards, backwards = _passes(smoothing)
+    both_ways = _both_ways(smoothing)
 
     @tf.custom_gradient
     def fused(x_ND: Any, table_VD: Any, *biases: Any) -> Any:
@@ -86,8 +86,7 @@ def projected_cross_entropy(
             with tf.control_dependencies([of_table]):  # one after another, or all logits would be there at once
                 x_nD = tf.identity(x_ND[tile])
             logits_nV = tf.matmul(x_nD, table_VD, transpose_b=True)
-            found, norm_n = forwards(logits_nV, bias_V, target_N[tile], weight_N[tile])
-            back_nV, of_bias_V = backwards(logits_nV, bias_V, target_N[tile], norm_n, weight_N[tile])
+            found, back_nV, of_bias_V = both_ways(logits_nV, bias_V, target_N[tile], weight_N[tile])
             loss += found
             of_x.append(tf.cast(tf.matmul(back_nV, table_VD), tf.float32))
             of_table += tf.cast(tf.matmul(back_nV, x_nD, transpose_a=True), tf.float32)
@@ -104,35 +103,28 @@ def projected_cross_entropy(
 
 
 @cache
-def _passes(smoothing: float) -> Any:
-    """Two compiled passes, loss and gradient; neither holds the logits in a second precision."""
+def _both_ways(smoothing: float) -> Any:
+    """The loss, and the gradients of the logits and of the bias, in one compiled pass.
+
+    A sum over the vocabulary is a loop of its own, and what it sums lies in memory; so only exp() is summed, from whose
+    place the gradient is made, and a target's logit is looked up.
+    """
     import tensorflow as tf
 
-    def hits(logits_NV: Any, target_N: Any) -> Any:
-        return tf.range(tf.shape(logits_NV)[1])[None] == tf.cast(target_N, tf.int32)[:, None]
-
-    def exact(logits_NV: Any, bias_V: Any) -> Any:
-        return tf.cast(logits_NV, tf.float32) + (0.0 if bias_V is None else bias_V)
-
     @tf.function(jit_compile=True, autograph=False)
-    def forwards(logits_NV: Any, bias_V: Any, target_N: Any, weight_N: Any) -> tuple[Any, Any]:
-        exact_NV = exact(logits_NV, bias_V)
-        top_N = tf.reduce_max(exact_NV, axis=-1)
-        norm_N = top_N + tf.math.log(tf.reduce_sum(tf.exp(exact_NV - top_N[:, None]), axis=-1))
-        expected_N = tf.reduce_sum(tf.where(hits(logits_NV, target_N), exact_NV, 0.0), axis=-1)
+    def both_ways(logits_NV: Any, bias_V: Any, target_N: Any, weight_N: Any) -> tuple[Any, Any, Any]:
+        exact_NV = tf.cast(logits_NV, tf.float32) + (0.0 if bias_V is None else bias_V)
+        top_N1 = tf.reduce_max(exact_NV, axis=-1, keepdims=True)
+        share_NV = tf.exp(exact_NV - top_N1)
+        sum_N1 = tf.reduce_sum(share_NV, axis=-1, keepdims=True)
+        expected_N1 = tf.gather(exact_NV, target_N[:, None], batch_dims=1)
+        hit_NV = tf.cast(tf.range(tf.shape(logits_NV)[1])[None] == tf.cast(target_N, tf.int32)[:, None], tf.float32)
         if smoothing:
             each, extra = _shared_out(smoothing, logits_NV.shape[1])
-            expected_N = extra * expected_N + each * tf.reduce_sum(exact_NV, axis=-1)
-        return tf.reduce_sum(weight_N * (norm_N - expected_N)), norm_N
-
-    @tf.function(jit_compile=True, autograph=False)
-    def backwards(logits_NV: Any, bias_V: Any, target_N: Any, norm_N: Any, scale_N: Any) -> tuple[Any, Any]:
-        chance_NV = tf.exp(exact(logits_NV, bias_V) - norm_N[:, None])
-        hit_NV = tf.cast(hits(logits_NV, target_N), tf.float32)
-        if smoothing:
-            each, extra = _shared_out(smoothing, logits_NV.shape[1])
+            expected_N1 = extra * expected_N1 + each * tf.reduce_sum(exact_NV, axis=-1, keepdims=True)
             hit_NV = extra * hit_NV + each
-        back_NV = (chance_NV - hit_NV) * scale_N[:, None]
-        return tf.cast(back_NV, logits_NV.dtype), None if bias_V is None else tf.reduce_sum(back_NV, axis=0)
+        loss = tf.reduce_sum(weight_N[:, None] * (top_N1 + tf.math.log(sum_N1) - expected_N1))
+        back_NV = (share_NV / sum_N1 - hit_NV) * weight_N[:, None]
+        return loss, tf.cast(back_NV, logits_NV.dtype), None if bias_V is None else tf.reduce_sum(back_NV, axis=0)
 
-    return forwards, backwards
+    return both_ways

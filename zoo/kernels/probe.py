@@ -23,6 +23,15 @@ def accelerators() -> list[str]:
     return [str(detail.get("device_name", "GPU")) for detail in details]
 
 
+def device_memory() -> int | None:
+    """Bytes that the smallest GPU may hold; None where there is none."""
+    if not tf.config.list_physical_devices("GPU"):
+        return None
+    from tensorflow.python.client.device_lib import list_local_devices
+
+    return min(device.memory_limit for device in list_local_devices() if device.device_type == "GPU")
+
+
 def matmul_speed(dtype: str, seconds: float = 0.3) -> Speed:
     """Multiplies matrices of this dtype for about so long; the best of the products counts."""
     a, b = (tf.random.stateless_normal([SIDE, SIDE], seed=[0, n]) for n in range(2))

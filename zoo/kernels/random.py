@@ -82,6 +82,15 @@ class RowNoise:
         """Noise that all rows of the update have in common; the first axis is no axis of rows then."""
         return RowNoise(self.seed, self.update, 0, f"{self.site}shared.")
 
+    def after(self, x: Any) -> "RowNoise":
+        """The same noise, drawn only once x is known: what is made a second time is then drawn a second time too."""
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        with tf.control_dependencies([x]):
+            return RowNoise(self.seed, self.update, tf.identity(self.first), self.site)
+
     def keep(self, shape: tuple[Any, ...], rate: float, site: str) -> Any:
         """[B, ...] bool: False for the share of the elements that is dropped; the rate is rounded to 1/65536."""
         drawn = words(self.seed, self.update, self.site + site, self.first, shape[0], math.prod(shape[1:]))

@@ -6,6 +6,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+# Keras imports these where they are installed, for wrappers and plots of its own: a third of all that is imported.
+UNUSED = ("sklearn", "matplotlib.pyplot")
+alone = False  # whether the process is the zoo's own, in which nobody asks Keras for those
+
 
 def start() -> None:
     """Imports TensorFlow and lets it look for devices, in silence; what it said is shown if it fails.
@@ -13,12 +17,24 @@ def start() -> None:
     TF_CPP_MIN_LOG_LEVEL 0 or 1 asks for all it says.
     """
     talks = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
-    with nullcontext() if talks else stderr_held():
+    with nullcontext() if talks else stderr_held(), _absent(*UNUSED if alone else ()):
         import tensorflow as tf
 
         tf.config.list_physical_devices()
     if not talks:
         tf.get_logger().setLevel("ERROR")  # it warns of every second shape and run in a process
+
+
+@contextmanager
+def _absent(*modules: str) -> Iterator[None]:
+    """Makes modules that nobody has imported yet look as if they were not installed."""
+    hidden = [name for name in modules if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextmanager

@@ -4,6 +4,8 @@ What a batch asks of it is in the batch alone. Shapes: B rows, T tokens a row, S
 places a row, D width, V vocabulary.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -39,10 +41,13 @@ class Network(Part):
         *,
         source_size: int | None = None,
         seed: int | None = 0,
+        remat: bool = False,
     ):
-        """source_size: of the encoder's own vocabulary; None = both sides share the table of token embeddings."""
+        """source_size: of the encoder's own vocabulary; None = both sides share the table of token embeddings. remat:
+        blocks keep nothing but their input for the way back, and are run again there (Chen et al. 2016).
+        """
         super().__init__(dtype=keras.DTypePolicy(POLICY[compute_dtype]))
-        self.model, self.vocab_size = model, vocab_size
+        self.model, self.vocab_size, self.remat = model, vocab_size, remat
         policy = self.dtype_policy
         relative = model.positions == "relative"
 
@@ -130,20 +135,38 @@ class Network(Part):
         """The residual stream after these blocks; seen: the encoded source [B, S, D], and who sees it [B, T, S]."""
         see_BTK, other_BTK = past.see(stream, visible(stream, stream)), self._other(stream, stream, past)
         table_RD = self._distances(sizes(stream.token)[1], past, noise)
-        for index, block in enumerate(blocks):
-            source, see_source_BTS = (None, None) if seen is None else (block.source_keys(seen[0]), seen[1])
-            x_BTD = block(
+        encoded_BSD, see_source_BTS = seen or (None, None)
+
+        def through(index: int, noise: RowNoise | None, x_BTD: Any, before_BKD: Any, encoded_BSD: Any) -> Any:
+            block = blocks[index]
+            return block(
                 x_BTD,
                 see_BTK,
-                None if past.plain else block.keys(past.before(index, x_BTD), table_RD, past.backward_B),
-                source=source,
+                None if before_BKD is None else block.keys(before_BKD, table_RD, past.backward_B),
+                source=None if encoded_BSD is None else block.source_keys(encoded_BSD),
                 see_source_BQS=see_source_BTS,
                 table_RD=table_RD,
                 other_BQK=other_BTK,
                 causal=causal,
                 noise=noise and noise.under(f"blocks.{index}"),
             )
+
+        for index in range(len(blocks)):
+            before_BKD = None if past.plain else past.before(index, x_BTD)
+            x_BTD = self._run(partial(through, index), noise, x_BTD, before_BKD, encoded_BSD)
         return x_BTD
+
+    def _run(self, function: Callable[..., Any], noise: RowNoise | None, x: Any, *others: Any) -> Any:
+        """`function` of noise, x and the others; where blocks are run again, all that gradients flow to is in these."""
+        if not self.remat or noise is None:
+            return function(noise, x, *others)
+        given = [other for other in others if other is not None]
+
+        def again(x: Any, *given: Any) -> Any:
+            rest = iter(given)
+            return function(noise.after(x), x, *(None if other is None else next(rest) for other in others))
+
+        return keras.remat(again)(x, *given)
 
     def read_blind(
         self, stream: Stream, at_BP: Any, blank_D: Any, noise: RowNoise | None = None, past: Past | None = None
@@ -163,12 +186,18 @@ class Network(Part):
         below_BPK = past.see(query, visible(query, stream, strict=True), at_BP)
         other_BPK = self._other(query, stream, past)
         table_RD = self._distances(sizes(stream.token)[1], past, noise)
-        for index, block in enumerate(self.blocks):
-            site = f"blocks.{index}"
-            keys = block.keys(past.before(index, x_BTD), table_RD, past.backward_B)
-            g_BPD = block(g_BPD, below_BPK, keys, other_BQK=other_BPK, at_BP=at_BP, noise=blind and blind.under(site))
+
+        def through(index: int, noise: RowNoise | None, x_BTD: Any, g_BPD: Any, before_BKD: Any) -> tuple[Any, Any]:
+            block, site = self.blocks[index], f"blocks.{index}"
+            keys = block.keys(before_BKD, table_RD, past.backward_B)
+            seen_by_blind = {"other_BQK": other_BPK, "at_BP": at_BP}
+            g_BPD = block(g_BPD, below_BPK, keys, **seen_by_blind, noise=noise and noise.under("blind").under(site))
             if index + 1 < len(self.blocks):  # nobody reads what the last block makes of the stream
                 x_BTD = block(x_BTD, see_BTK, keys, other_BQK=other_BTK, noise=noise and noise.under(site))
+            return x_BTD, g_BPD
+
+        for index in range(len(self.blocks)):
+            x_BTD, g_BPD = self._run(partial(through, index), noise, x_BTD, g_BPD, past.before(index, x_BTD))
         return self._finish(g_BPD, blind)
 
     def extend(

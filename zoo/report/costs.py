@@ -50,7 +50,8 @@ def _memory(recipe: Recipe) -> list[str]:
     held = sum(term.value for term in terms[:-1])
     by = "" if recipe.train.micro_rows else "; as many rows at once as suit the machine (train.micro_rows)"
     return [
-        f"memory in training: about {size(held, 'B')} and {size(terms[-1].value / rows, 'B')} a row"
+        f"memory in training: about {size(held, 'B')} and for {rows} {'row' if rows == 1 else 'rows'} at once"
+        f" {size(terms[-1].value, 'B')}"
         f" ({'bfloat16' if half else 'float32'}{by})",
         *_table(terms, lambda value: size(value, "B")),
     ]

@@ -9,11 +9,11 @@ import numpy as np
 
 from zoo import accounting
 from zoo.corpus.starts import SENTENCE_START, WORD_START
-from zoo.progress import say
+from zoo.progress import duration, say
 from zoo.schema import Recipe
-from zoo.train.budget import fitting_rows
+from zoo.train.budget import fitting_rows, largest_rows
 from zoo.train.feed import Feed, rows_of
-from zoo.train.start import Learner, fitting_precision, nominal_vocab, start_backend
+from zoo.train.start import Learner, nominal_vocab, settled, start_backend
 
 if TYPE_CHECKING:
     from zoo.train.step import Engine
@@ -69,7 +69,7 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
     start_backend()
     tokens = context or recipe.row_tokens
     longest = max(tokens, recipe.model.context)
-    recipe = recipe.with_changes(model={"context": longest}, train={"precision": fitting_precision(recipe)})
+    recipe = settled(recipe.with_changes(model={"context": longest}))
     if rows is None:
         rows = fitting_rows(recipe.with_rows(2**20, tokens))
         rows += rows % 2 if recipe.data.bidirectional else 0
@@ -93,12 +93,14 @@ def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -
     """Median of whole updates (forward, backward, clip, Adam) of `rows` x `context` tokens, as `workload` has them.
 
     Returns tokens_per_second, mfu (the share of the machine's measured matmul rate), peak_rss_bytes, update_seconds,
-    and what was measured.
+    seconds_to_finish (all updates of the recipe at this rate), largest_rows (that fit the free memory), and what was
+    measured.
     """
-    work = workload(recipe, rows, context)
+    work, whole = workload(recipe, rows, context), recipe.train
     recipe, rows, tokens = work.recipe, work.recipe.rows_per_update, work.recipe.row_tokens
     from zoo.kernels.probe import matmul_speed
 
+    largest = largest_rows(recipe)
     say(f"{recipe.name}: {rows} rows x {tokens} tokens, {recipe.train.precision}; compiling ...")
     first = sum(work.run(0))
     taken, until = [], time.perf_counter() + LEAST_SECONDS
@@ -107,11 +109,14 @@ def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -
     host, device = (float(np.median(part)) for part in zip(*taken, strict=True))
     peak = matmul_speed(recipe.train.precision).gflops * 1e9
     rate = rows * tokens / device
+    seconds = whole.updates * whole.tokens_per_update / rate
+    say(f"all {whole.updates:,} updates of {whole.tokens_per_update:,} tokens take {duration(seconds)} at this rate")
     return {
         "recipe": recipe.name,
         "rows": rows,
         "context": tokens,
         "precision": recipe.train.precision,
+        "compile": recipe.train.compile,
         "tokens_per_second": rate,
         "update_seconds": device,
         "first_update_seconds": first,
@@ -119,6 +124,8 @@ def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -
         "mfu": rate * accounting.flops(recipe).per_token / peak,
         "matmul_flops_per_second": peak,
         "peak_rss_bytes": peak_rss_bytes(),
+        "largest_rows": largest,
+        "seconds_to_finish": seconds,
     }
 
 

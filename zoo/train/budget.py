@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 FEWEST_UPDATES = 50  # fewer teach nothing worth a schedule
 CPU_TOKENS, GPU_TOKENS = 4096, 65536  # a micro-batch beyond this is no faster
-CPU_BYTES, GPU_BYTES = 2 << 30, 16 << 30  # what its activations may take
+SPARE = 4 / 3  # what is counted is right to within a third (zoo/accounting.py)
 LONG_SECONDS = 86400.0  # a run longer than this gets advice
 WARMUP_SHARE = 0.1  # of a fitted run, at most
 
@@ -40,30 +41,50 @@ def device() -> str:
 
 
 def fitting_rows(recipe: Recipe) -> int:
-    """Rows that pass through the network at once: as set, else as many as are fast and fit."""
+    """Rows that pass through the network at once: as set, else as many as fit and make it faster."""
     if recipe.train.micro_rows is not None:
         return min(recipe.train.micro_rows, recipe.streams)
     from zoo.kernels.probe import accelerators
 
-    tokens, room = (GPU_TOKENS, GPU_BYTES) if accelerators() else (CPU_TOKENS, CPU_BYTES)
-    row = accounting.activation_bytes(recipe, half=recipe.train.precision == "bfloat16").value
-    fitting = max(1, min(tokens // recipe.row_tokens, int(room / row)))
+    fast = (GPU_TOKENS if accelerators() else CPU_TOKENS) // recipe.row_tokens
+    fitting = max(1, min(fast, largest_rows(recipe)))
     # Equal micro-batches: the smallest number of them, then the rows that spread evenly over that number.
     parts = -(-recipe.streams // fitting)
     return -(-recipe.streams // parts)
 
 
+def largest_rows(recipe: Recipe) -> int:
+    """The most rows that may pass through the network at once in the memory that is free; 0 where not even one fits."""
+    from zoo.kernels.probe import device_memory
+
+    room = device_memory() or min(memory_limits().values(), default=math.inf)
+
+    def fits(rows: int) -> bool:
+        terms = accounting.memory(recipe, rows, half=recipe.train.precision == "bfloat16")
+        return SPARE * sum(term.value for term in terms) <= room
+
+    most = recipe.streams
+    return most if fits(most) else bisect_left(range(1, most), True, key=lambda rows: not fits(rows))
+
+
 def check_memory(recipe: Recipe) -> None:
-    """Refuses streams whose memory this machine cannot hold; what else a run needs comes on top."""
-    limits = memory_limits()
-    if not recipe.model.memory or not limits:
+    """Refuses streams whose memory this machine cannot hold, and warns where all that a run needs may not fit."""
+    limits, half = memory_limits(), recipe.train.precision == "bfloat16"
+    if not limits:
         return
-    needed, room = accounting.remembered(recipe, half=recipe.train.precision == "bfloat16"), min(limits.values())
+    needed, room, rows = accounting.remembered(recipe, half), min(limits.values()), fitting_rows(recipe)
     if needed.value > room:
         most = int(room / needed.value * recipe.streams)
         raise UserError(
             f"the memory of the streams needs {accounting.size(needed.value, 'B')} ({needed.arithmetic}) and this"
             f" machine has {accounting.size(room, 'B')}; at most {most} train.streams fit, or a shorter model.memory"
+        )
+    whole = sum(term.value for term in accounting.memory(recipe, rows, half))
+    if whole > room:
+        less = "" if recipe.train.remat else ", train.remat=true"
+        say(
+            f"warning: training takes about {accounting.size(whole, 'B')} and {accounting.size(room, 'B')} are free;"
+            f" less with train.micro_rows=1{less} or a shorter model.context (zoo show {recipe.name} counts it)"
         )
 
 

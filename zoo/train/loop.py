@@ -157,14 +157,17 @@ class Loop:
         self.session.step = update.number + 1
 
     def _compute(self, update: Update) -> tuple[dict[str, float], float]:
-        """Every task's total, and the gradient's norm, of one update, which is done micro-batch by micro-batch."""
+        """Every task's total, and the gradient's norm, of one update, which is done micro-batch by micro-batch.
+
+        They are read when all is done: a device may be several micro-batches behind this loop.
+        """
         from zoo.train.step import to_device
 
         engine = self.session.engine
         factors = update.factors(engine.scales)
         rate = learning_rate(self.train, update.number)
         tokens = self.train.tokens_per_update / len(update.batches)
-        sums = dict.fromkeys(factors, 0.0)
+        found: list[dict[str, Any]] = []
         norm = None
         for batch, first in zip(update.batches, update.firsts, strict=True):
             self.stop.check()
@@ -172,12 +175,11 @@ class Loop:
                 totals, norm = engine.update(to_device(batch), factors, rate, update.number)
             else:
                 totals = engine.gradient(to_device(batch), factors, update.number, first)
-            for task, total in totals.items():
-                sums[task] += float(total)
+            found.append(totals)
             self.display.micro_batch(tokens)
         if norm is None:
             norm = engine.apply(rate, update.number)
-        return sums, float(norm)
+        return {task: sum(float(totals[task]) for totals in found) for task in factors}, float(norm)
 
     def _line(self, update: Update, sums: dict[str, float], norm: float, seconds: float) -> dict[str, Any]:
         """The line of metrics.jsonl for one update."""

@@ -235,7 +235,7 @@ def continued(folder: Path, asked: Recipe, given: dict[str, Any], fingerprint: s
             f"{str(folder)!r} was started on another corpus ({stored.data.corpus}); --resume needs the same"
         )
     kept: dict[str, Any] = {}
-    for key in ("precision", "micro_rows"):  # settled on the machine that started the run
+    for key in ("precision", "compile", "micro_rows"):  # settled on the machine that started the run
         if getattr(asked.train, key) in ("auto", None):
             kept[key] = getattr(stored.train, key)
     if given["minutes"] is not None and given["updates"] is None:

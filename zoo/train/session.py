@@ -18,7 +18,7 @@ from zoo.train import budget, checkpoint, run
 from zoo.train.evaluation import HeldOut, held_out
 from zoo.train.feed import Feed, rows_of
 from zoo.train.saver import Saver
-from zoo.train.start import Learner, fitting_precision, start_backend
+from zoo.train.start import Learner, settled, start_backend
 
 
 class Session:
@@ -30,8 +30,7 @@ class Session:
         from zoo.train.step import Engine
 
         if not fitted:
-            settled = {"precision": fitting_precision(recipe)}
-            recipe = recipe.with_changes(train=settled)
+            recipe = settled(recipe)
             recipe = recipe.with_changes(train={"micro_rows": budget.fitting_rows(recipe)})
         budget.check_memory(recipe)
         self.recipe, self.corpus, self.folder = recipe, corpus, folder

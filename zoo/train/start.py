@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from zoo.registry import recipe as find_recipe
 from zoo.schema import Recipe
 
 BACKEND = "tensorflow"
+BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instructions of a processor for matrix products
 
 
 def use_backend() -> None:
@@ -54,14 +55,37 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
 
 
-def fitting_precision(recipe: Recipe) -> str:
-    """What `precision: auto` means on this machine: bfloat16 where matmuls have hardware for it."""
-    if recipe.train.precision != "auto":
-        return recipe.train.precision
+class Choice(NamedTuple):
+    """What `auto` means on this machine, and why."""
+
+    value: str
+    why: str
+
+
+def choices() -> dict[str, Choice]:
+    """What the settings of `train` that can be `auto` mean here, by their names."""
     from zoo.kernels.probe import accelerators
 
-    has = accelerators() or cpu_flags() & {"amx_bf16", "avx512_bf16"}
-    return "bfloat16" if has else "float32"
+    if accelerators():
+        return {
+            "precision": Choice("bfloat16", "a GPU has hardware for its products"),
+            "compile": Choice("whole", "a GPU gains most where XLA compiles a whole update"),
+        }
+    if has := sorted(cpu_flags() & BFLOAT16):
+        return {
+            "precision": Choice("bfloat16", f"the processor has {', '.join(has)}"),
+            "compile": Choice("parts", "XLA's own bfloat16 products leave that hardware of a processor unused"),
+        }
+    return {
+        "precision": Choice("float32", f"the processor has none of {', '.join(sorted(BFLOAT16))}"),
+        "compile": Choice("parts", "on a processor only chains of element-wise operations gain from XLA"),
+    }
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe with what is `auto` chosen for this machine."""
+    chosen = {key: choice.value for key, choice in choices().items() if getattr(recipe.train, key) == "auto"}
+    return recipe.with_changes(train=chosen)
 
 
 class Learner:
@@ -80,7 +104,12 @@ class Learner:
         self.recipe = recipe
         self.objective: Objective = make_objective(recipe, vocab)
         self.network = Network(
-            recipe.model, recipe.tokenizer.size, precision, source_size=recipe.source_size, seed=seed
+            recipe.model,
+            recipe.tokenizer.size,
+            precision,
+            source_size=recipe.source_size,
+            seed=seed,
+            remat=recipe.train.remat,
         )
         self.layers = self.objective.build(recipe.model)
         self.weights: dict[str, Any] = dict(named_weights(self.network))
@@ -123,4 +152,5 @@ def build(recipe: Recipe | str | Path, vocab: Vocab | None = None) -> Learner:
     start_backend()
     if not isinstance(recipe, Recipe):
         recipe = find_recipe(recipe)
-    return Learner(recipe, vocab or nominal_vocab(recipe), fitting_precision(recipe))
+    recipe = settled(recipe)
+    return Learner(recipe, vocab or nominal_vocab(recipe), recipe.train.precision)

@@ -5,6 +5,7 @@ whole update and known before the first backward pass; so each micro-batch adds 
 the update was split shows in no result. Gradients are summed, then clipped, then applied.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Evaluator:
 
     def __init__(self, learner: Learner):
         self.learner = learner
-        self._score = tf.function(self._evaluated)
+        self._score = self._compiled(self._evaluated)
 
     def evaluate(self, batch: Batch, memory: Memory | None = None, first: int = 0) -> tuple[dict[str, Array], Array]:
         """Every task's total without dropout, and the weighted number of tokens that were guessed right.
@@ -39,6 +40,11 @@ class Evaluator:
         memory: of the streams that are evaluated, and first: the first row's number among all.
         """
         return self._score(batch, memory, tf.constant(first, tf.int64))
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        whole = self.learner.recipe.train.compile == "whole"
+        # AutoGraph would rewrite every function on the way, and takes half of the time until the first update.
+        return tf.function(function, autograph=False, jit_compile=whole or None)
 
     def _evaluated(self, batch: Batch, memory: Memory | None, first: Any) -> tuple[dict[str, Any], Any]:
         return self._totals(batch, None, memory, first)
@@ -72,9 +78,9 @@ class Engine(Evaluator):
         self.scales = learner.objective.scales
         self.failed = tf.Variable(HEALTHY, dtype=tf.int64, trainable=False, name="failed")
         self.gradients: dict[str, tf.Variable] | None = None  # made when an update has several micro-batches
-        self._whole = tf.function(self._whole_update)
-        self._part = tf.function(self._add_gradient)
-        self._apply_sums = tf.function(self._apply_summed)
+        self._whole = self._compiled(self._whole_update)
+        self._part = self._compiled(self._add_gradient)
+        self._apply_sums = self._compiled(self._apply_summed)
 
     def gradient(self, batch: Batch, factors: dict[str, Array], update: int, first: int) -> dict[str, Array]:
         """Adds one micro-batch's share to the summed gradient; returns every task's total (nats, float32)."""
