@@ -70,6 +70,18 @@ def gelu(dtype: str, rows: int, inner: int) -> Work:
     return island(plain), plain, [tf.cast(tf.random.stateless_normal((rows, inner), [0, 0]), dtype)]
 
 
+def norm(rows: int, width: int) -> Work:
+    """What comes before or after every sublayer, in float32 whatever the network computes in."""
+    import tensorflow as tf
+
+    from zoo.kernels.norm import layer_norm, reference_layer_norm
+
+    def by(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda x: function(x, tf.ones(width), tf.zeros(width), 1e-5)
+
+    return by(layer_norm), by(reference_layer_norm), [tf.random.stateless_normal((rows, width), [0, 0])]
+
+
 def seconds(work: Work, turns: int) -> list[float]:
     """Median seconds of the fast path and of the reference."""
     import tensorflow as tf
@@ -111,6 +123,7 @@ def main() -> None:
         "loss of 2,048 tokens over 50,257 words, width 768": vocabulary(dtype, 2048, 50257, 768),
         "loss of 304 tokens over 30,522 words, width 768": vocabulary(dtype, 304, 30522, 768),
         "GELU, 2,048 x 3,072": gelu(dtype, 2048, 3072),
+        "layer normalisation, 2,048 x 768": norm(2048, 768),
     }
     lines = [f"{dtype} ({machine()})\n", "| | plain, ms | fast, ms | ratio |", "|---|---|---|---|"]
     for what, work in works.items():

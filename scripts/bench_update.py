@@ -4,8 +4,8 @@
 
 Start: seconds from the command `zoo pretrain gpt2-nano` to the first line of metrics.jsonl, in a new ZOO_HOME (its
 corpus is tokenized first) and again; and what importing takes. Batch: the host's work beside the update it is for.
-Accumulation: 8 micro-batches of gpt2-nano's rows, their gradients summed, beside 8 passes whose gradients are dropped,
-in turns in one process. Writes its tables into docs/performance.md.
+Accumulation: 8 micro-batches, their gradients summed, beside 8 passes whose gradients are dropped. Account: an update
+of gpt2-small with parts left out. Both in turns in one process. Writes its tables into docs/performance.md.
 """
 
 import argparse
@@ -21,11 +21,20 @@ from typing import Any
 
 from peers import machine, publish, run
 
-from zoo import recipe
+from zoo import accounting, recipe
+from zoo.train.bench import Workload, workload
+
+Pass = Callable[[], dict[str, Any]]  # every task's total
 
 NANOS = ("gpt2-nano", "bert-nano", "xlnet-nano", "transformer-nano", "transformer-xl-nano")
 PARTS = 8
-IMPORTS = "from zoo.train.start import start_backend; start_backend(); import zoo.train.step, zoo.train.session"
+IMPORTS = """
+from zoo.kernels import startup
+startup.alone = True  # as in a command
+from zoo.train.start import start_backend
+start_backend()
+import zoo.train.step, zoo.train.session
+"""
 
 
 def start_seconds(room: Path, run_name: str) -> float:
@@ -78,34 +87,57 @@ def batches() -> list[str]:
     return [*lines, ""]
 
 
-def accumulation(name: str, turns: int) -> list[str]:
-    """Markdown: passes whose gradients are summed, beside passes alone."""
+def passes_of(work: Workload) -> tuple[Pass, Pass]:
+    """Forwards and backwards over one micro-batch: its gradient added to a sum, and its gradient alone."""
     import tensorflow as tf
 
-    from zoo.train.bench import workload
     from zoo.train.step import to_device
 
-    work = workload(recipe(name))
     engine, update = work.engine, work.feed.update(0)
-    batch, factors = to_device(update.batches[0]), update.factors(work.engine.scales)
+    batch, factors = to_device(update.batches[0]), update.factors(engine.scales)
     tensors = {task: tf.constant(factor, tf.float32) for task, factor in factors.items()}
     number, first = (tf.constant(0, tf.int64) for _ in range(2))
-    alone = tf.function(engine._backward)
+    alone = tf.function(engine._backward, autograph=False)
+    return lambda: engine.gradient(batch, factors, 0, 0), lambda: alone(batch, tensors, number, first)[1]
 
-    def summed() -> Any:
-        return engine.gradient(batch, factors, 0, 0)
 
-    def dropped() -> Any:
-        return alone(batch, tensors, number, first)[1]
+def seconds_of(one: Pass, times: int = 1) -> float:
+    begin = time.perf_counter()
+    for _ in range(times):
+        for total in one().values():
+            float(total)  # waits for the device
+    return time.perf_counter() - begin
 
-    def passes(one: Callable[[], Any]) -> float:
-        begin = time.perf_counter()
-        for _ in range(PARTS):
-            for total in one().values():
-                float(total)  # waits for the device
-        return time.perf_counter() - begin
 
-    taken = [(passes(summed), passes(dropped)) for _ in range(1 + turns)][1:]
+def account(name: str, rows: int, tokens: int, turns: int) -> list[str]:
+    """Markdown: what an update's time goes into, by leaving parts out, in turns in one process."""
+    from zoo.kernels.probe import matmul_speed
+
+    still = dict.fromkeys(("dropout", "attention_dropout", "inner_dropout", "final_dropout"), 0.0)
+    work = workload(recipe(name), rows, tokens)
+    alone, without = (passes_of(each)[1] for each in (work, workload(recipe(name, model=still), rows, tokens)))
+    precision, taken, speeds = work.recipe.train.precision, [], []
+    for turn in range(1 + turns):
+        taken.append((sum(work.run(turn)), seconds_of(alone), seconds_of(without)))
+        speeds.append(matmul_speed(precision).gflops * 1e9)
+    whole, passes, plain = (statistics.median(part) for part in zip(*taken[1:], strict=True))
+    products = accounting.flops(work.recipe).per_token * rows * tokens / max(speeds)
+    parts = {
+        f"matrix products, at {max(speeds) / 1e9:,.0f} GFLOP/s": products,
+        "softmax, norms, activations, sums, copies; products below that rate": plain - products,
+        "dropout": passes - plain,
+        "clip and Adam": whole - passes,
+        "an update": whole,
+    }
+    lines = [f"| {name}, {rows} x {tokens}, {precision} | seconds | share |", "|---|---|---|"]
+    return [*lines, *(f"| {what} | {value:.2f} | {value / whole:.0%} |" for what, value in parts.items()), ""]
+
+
+def accumulation(name: str, turns: int) -> list[str]:
+    """Markdown: passes whose gradients are summed, beside passes alone."""
+    work = workload(recipe(name))
+    summed, alone = passes_of(work)
+    taken = [(seconds_of(summed, PARTS), seconds_of(alone, PARTS)) for _ in range(1 + turns)][1:]
     sums, plain = (statistics.median(part) for part in zip(*taken, strict=True))
     return [
         f"| {name}, {PARTS} x {work.recipe.rows_per_update} rows | {plain:.2f} | {sums:.2f} | {sums / plain:.3f}x |"
@@ -118,8 +150,9 @@ def main() -> None:
     turns = parser.parse_args().turns
     lines = [f"{machine()}\n", *starts(), *batches()]
     lines += [f"| | {PARTS} passes, s | summed, s | ratio |", "|---|---|---|---|"]
-    lines += accumulation("gpt2-nano", turns) + accumulation("bert-nano", turns)
-    publish("update", "\n".join(lines) + "\n")
+    lines += [*accumulation("gpt2-nano", turns), *accumulation("bert-nano", turns), ""]
+    lines += account("gpt2-small", 4, 512, turns)
+    publish("update", "\n".join(lines).rstrip() + "\n")
 
 
 if __name__ == "__main__":

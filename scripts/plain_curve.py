@@ -26,25 +26,25 @@ PICTURE = ROOT / "docs/plain_curve.png"
 DROPPED = {"dropout": 0.1, "attention_dropout": 0.1}
 
 
-def plain_adam(adam: Adam, weight: Any, m: Any, v: Any, gradient: Any, rate: Any, count: Any, decay: bool) -> None:
+def plain_adam(adam: Adam, step: Any, weight: Any, m: Any, v: Any, gradient: Any, decay: bool) -> None:
     """Kingma & Ba 2015, Algorithm 1, as it is written, with decoupled decay."""
     import tensorflow as tf
 
     assert adam.correction == "exact"
-    number = tf.cast(count, tf.float32)
+    rate, number = step[0], tf.cast(step[1], tf.float32)
     m.assign(adam.beta1 * m + (1 - adam.beta1) * gradient)
     v.assign(adam.beta2 * v + (1 - adam.beta2) * tf.square(gradient))
     root = tf.sqrt(v / (1 - adam.beta2**number))
-    step = (m / (1 - adam.beta1**number)) / (root + adam.epsilon)
-    weight.assign_sub(rate * (step + (adam.weight_decay * weight if decay else 0.0)))
+    change = (m / (1 - adam.beta1**number)) / (root + adam.epsilon)
+    weight.assign_sub(rate * (change + (adam.weight_decay * weight if decay else 0.0)))
 
 
 @contextmanager
 def plain_paths() -> Iterator[None]:
     """Every fast path replaced by its reference."""
-    from zoo.kernels import adam, attention, cross_entropy
+    from zoo.kernels import adam, attention, cross_entropy, norm
     from zoo.network import attention as network_attention
-    from zoo.network import block, heads
+    from zoo.network import block, heads, layers
 
     with ExitStack() as stack:
         for where, name, reference in (
@@ -52,6 +52,8 @@ def plain_paths() -> Iterator[None]:
             (heads, "projected_cross_entropy", cross_entropy.reference_projected),
             (heads, "cross_entropy", cross_entropy.reference_cross_entropy),
             (block, "island", lambda function: function),
+            (layers, "layer_norm", norm.reference_layer_norm),
+            (adam, "step", lambda adam, rate, count: (rate, count)),
             (adam, "apply", plain_adam),
         ):
             stack.enter_context(mock.patch.object(where, name, reference))

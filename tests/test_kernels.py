@@ -20,6 +20,7 @@ from zoo.kernels.cross_entropy import (
 )
 from zoo.kernels.island import island
 from zoo.kernels.matmul import matmul_transposed
+from zoo.kernels.norm import layer_norm, reference_layer_norm
 from zoo.kernels.random import RowNoise, drop, philox, reference_words, words
 from zoo.kernels.top import BLOCK, reference_top_k, top_k
 
@@ -215,6 +216,21 @@ def test_an_island_is_the_function_it_compiles(approximate: bool) -> None:
         assert np.abs(plain - fast).max() < 1e-5
 
 
+@pytest.mark.parametrize("shape", [(3, 5, 17), (1, 1, 2), (4, 130)])
+def test_layer_norm_is_its_reference(shape: tuple[int, ...]) -> None:
+    x = tf.constant(3 + 2 * noise.standard_normal(shape), tf.float32)
+    scale, bias = (tf.constant(1 + noise.standard_normal(shape[-1]), tf.float32) for _ in range(2))
+    upstream = tf.constant(noise.standard_normal(shape), tf.float32)
+    results = []
+    for function in (reference_layer_norm, layer_norm):
+        with tf.GradientTape() as tape:
+            tape.watch((x, scale, bias))
+            y = function(x, scale, bias, 1e-5)
+        results.append([y, *tape.gradient(y, (x, scale, bias), upstream)])
+    for plain, fast in zip(*results, strict=True):
+        np.testing.assert_allclose(fast.numpy(), plain.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_matmul_transposed() -> None:
     x, y = noise.standard_normal((3, 2, 7, 10)), noise.standard_normal((2, 5, 10))
     assert np.allclose(np.asarray(matmul_transposed(x, y)), x @ y.swapaxes(-1, -2))
@@ -235,6 +251,7 @@ def test_the_references_hold_on_every_backend(monkeypatch: pytest.MonkeyPatch) -
             projected_cross_entropy(x[0], tf.ones([31, 10]), None, tf.ones([7], tf.int32), tf.ones([7])),
             drop(x, 0.3, row_noise, "a"),
             matmul_transposed(x, x),
+            layer_norm(x * tf.range(10.0), tf.ones([10]), tf.ones([10]), 1e-5),
         ]
 
     fast = found()

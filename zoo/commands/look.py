@@ -83,8 +83,8 @@ def batch(
 def doctor() -> None:
     """Check this machine: can it train, and what with?
 
-    Versions, memory, disk, devices, and the speed and correctness of matrix products in float32 and bfloat16. Exit code
-    1 where a line says BAD.
+    Versions, memory, disk, devices, the speed and correctness of matrix products in float32 and bfloat16 (measured for
+    two seconds), and what the settings that are `auto` mean here, with the reason. Exit code 1 where a line says BAD.
     """
     from zoo.doctor import examine
 

@@ -96,7 +96,8 @@ def bench(
     """Measure the speed of training on this machine.
 
     Whole updates on random tokens: tokens per second, the share of this machine's measured rate of matrix products
-    (mfu), the process's peak memory, seconds an update.
+    (mfu), the process's peak memory, seconds an update; seconds until all updates of the recipe are done at this rate,
+    and the most rows that fit the free memory at once.
 
     \b
     Examples:

@@ -1,6 +1,6 @@
 """One Adam update of one weight: a fused TensorFlow op, and the same arithmetic in numpy beside it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,8 +15,16 @@ def powers(adam: Adam, count: Any) -> tuple[Any, Any]:
     return tuple(tf.cast(value, tf.float32) for value in left)
 
 
-def apply(adam: Adam, weight: Any, m: Any, v: Any, gradient: Any, learning_rate: Any, count: Any, decay: bool) -> None:
-    """Changes `weight` and its slots `m` and `v` in place.
+class Step(NamedTuple):
+    """What an update has in common for all weights: scalars, computed once."""
+
+    rate: Any
+    epsilon: Any
+    decayed: Any  # the share of a weight that decay takes away
+
+
+def step(adam: Adam, learning_rate: Any, count: Any) -> Step:
+    """The scalars of update `count`.
 
     TensorFlow's fused op computes w -= rate * m / (sqrt(v) + epsilon). The three forms of bias correction are that op
     with another rate and another epsilon: m / (1 - b1^t) over sqrt(v / (1 - b2^t)) + e equals, multiplied through by
@@ -29,18 +37,23 @@ def apply(adam: Adam, weight: Any, m: Any, v: Any, gradient: Any, learning_rate:
         rate = learning_rate * root / left1
         if adam.correction == "exact":
             epsilon = epsilon * root
+    return Step(rate, epsilon, learning_rate * adam.weight_decay)
+
+
+def apply(adam: Adam, step: Step, weight: Any, m: Any, v: Any, gradient: Any, decay: bool) -> None:
+    """Changes `weight` and its slots `m` and `v` in place."""
     if decay and adam.weight_decay:
-        weight.assign_sub(weight * (learning_rate * adam.weight_decay))
+        weight.assign_sub(weight * step.decayed)
     tf.raw_ops.ResourceApplyAdam(
         var=weight.handle,
         m=m.handle,
         v=v.handle,
         beta1_power=0.0,  # the op's own correction, off
         beta2_power=0.0,
-        lr=rate,
+        lr=step.rate,
         beta1=adam.beta1,
         beta2=adam.beta2,
-        epsilon=epsilon,
+        epsilon=step.epsilon,
         grad=gradient,
     )
 

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.kernels.norm import layer_norm
+
 
 def sizes(x: Any) -> Any:
     """The shape, with a tensor for each size that is known only at the call."""
@@ -65,10 +67,7 @@ class Norm(Part):
         self.bias = self.weight((width,), "zeros")
 
     def call(self, x: Any) -> Any:
-        x = float32(x)
-        centred = x - ops.mean(x, axis=-1, keepdims=True)
-        variance: Any = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        return centred * ops.rsqrt(variance + self.epsilon) * self.scale + self.bias
+        return layer_norm(float32(x), self.scale, self.bias, self.epsilon)
 
 
 @keras.saving.register_keras_serializable("zoo")

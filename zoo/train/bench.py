@@ -11,7 +11,7 @@ from zoo import accounting
 from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.progress import duration, say
 from zoo.schema import Recipe
-from zoo.train.budget import fitting_rows, largest_rows
+from zoo.train.budget import fast_rows, fitting_rows, largest_rows
 from zoo.train.feed import Feed, rows_of
 from zoo.train.start import Learner, nominal_vocab, settled, start_backend
 
@@ -71,8 +71,11 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
     longest = max(tokens, recipe.model.context)
     recipe = settled(recipe.with_changes(model={"context": longest}))
     if rows is None:
-        rows = fitting_rows(recipe.with_rows(2**20, tokens))
-        rows += rows % 2 if recipe.data.bidirectional else 0
+
+        def even(rows: int) -> int:  # where every second row runs backwards
+            return rows + rows % 2 if recipe.data.bidirectional else rows
+
+        rows = even(fitting_rows(recipe.with_rows(even(fast_rows(tokens)), tokens)))
     recipe = recipe.with_rows(rows, tokens).with_changes(train={"micro_rows": rows})
 
     from zoo.train.optimizer import Optimizer

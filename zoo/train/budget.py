@@ -44,13 +44,17 @@ def fitting_rows(recipe: Recipe) -> int:
     """Rows that pass through the network at once: as set, else as many as fit and make it faster."""
     if recipe.train.micro_rows is not None:
         return min(recipe.train.micro_rows, recipe.streams)
-    from zoo.kernels.probe import accelerators
-
-    fast = (GPU_TOKENS if accelerators() else CPU_TOKENS) // recipe.row_tokens
-    fitting = max(1, min(fast, largest_rows(recipe)))
+    fitting = max(1, min(fast_rows(recipe.row_tokens), largest_rows(recipe)))
     # Equal micro-batches: the smallest number of them, then the rows that spread evenly over that number.
     parts = -(-recipe.streams // fitting)
     return -(-recipe.streams // parts)
+
+
+def fast_rows(row_tokens: int) -> int:
+    """More rows of so many tokens at once than these are no faster here."""
+    from zoo.kernels.probe import accelerators
+
+    return max(1, (GPU_TOKENS if accelerators() else CPU_TOKENS) // row_tokens)
 
 
 def largest_rows(recipe: Recipe) -> int:

@@ -33,7 +33,8 @@ class Optimizer:
 
     def apply(self, gradients: dict[str, Any], learning_rate: Any, count: Any) -> None:
         """One update; `count` is its number, from 1."""
+        step = kernel.step(self.settings, learning_rate, count)
         for name, gradient in gradients.items():
             m, v = (self.slots[f"{name}.{slot}"].value for slot in ("m", "v"))
             weight = self.weights[name].value
-            kernel.apply(self.settings, weight, m, v, gradient, learning_rate, count, decays(name))
+            kernel.apply(self.settings, step, weight, m, v, gradient, decays(name))
