@@ -111,9 +111,6 @@ def attend(
     def seen(tile: Tile) -> Any:
         return None if see_BQK is None else see_BQK[:, tile.begin : tile.end, : tile.keys]
 
-    def padded(x_BHkd: Any) -> Any:
-        return tf.pad(x_BHkd, [(0, 0), (0, 0), (0, keys - x_BHkd.shape[2]), (0, 0)])
-
     @tf.custom_gradient
     def mixed(*tensors: Any) -> Any:
         scored, v_BHKd = tf.nest.pack_sequence_as(given, tensors)
@@ -134,12 +131,12 @@ def attend(
                     made = score(part, tile)
                 lost = tf.matmul(above, v_BHKd[:, :, : tile.keys], transpose_b=True)
                 weight, back = backwards(made, seen(tile), keep, norm, lost)
-                of_v.append(padded(tf.matmul(weight, above, transpose_a=True)))
+                of_v.append(tf.matmul(weight, above, transpose_a=True))
                 of_scored.append(tape.gradient(made, part, back))
             of_queries, of_keys, of_whole = (list(zip(*each, strict=True)) for each in zip(*of_scored, strict=True))
             return [
                 *(tf.concat(each, 2) for each in of_queries),
-                *(_sum(map(padded, each)) for each in of_keys),
+                *map(_sum, of_keys),
                 *map(_sum, of_whole),
                 _sum(of_v),
             ]
@@ -150,11 +147,19 @@ def attend(
 
 
 def _sum(values: Iterable[Any]) -> Any:
-    """Their sum, made in float32, in their dtype."""
+    """Their sum, made in float32, in their dtype: tile by tile, so that two of them exist at once and not all.
+
+    Of tiles that read more and more keys, [B, H, k, ...], those that an earlier one lacks are zero there.
+    """
     import tensorflow as tf
 
-    values = list(values)
-    return tf.cast(tf.add_n([tf.cast(value, tf.float32) for value in values]), values[0].dtype)
+    first, *others = values
+    total = tf.cast(first, tf.float32)
+    for value in others:
+        if more := value.shape[2] - total.shape[2]:
+            total = tf.pad(total, [(0, 0), (0, 0), (0, more), (0, 0)])
+        total += tf.cast(value, tf.float32)
+    return tf.cast(total, first.dtype)
 
 
 @cache

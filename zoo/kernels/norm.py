@@ -38,7 +38,7 @@ def layer_norm(x: Any, scale_D: Any, bias_D: Any, epsilon: float) -> Any:
 
         return normed * scale_D + bias_D, gradient
 
-    return both_ways(x, ops.convert_to_tensor(scale_D), ops.convert_to_tensor(bias_D))
+    return both_ways(x, tf.convert_to_tensor(scale_D), tf.convert_to_tensor(bias_D))
 
 
 def _statistics(x: Any, epsilon: float) -> tuple[Any, Any]:
