@@ -9,9 +9,9 @@ time with `train.remat`, which shows what that saves and what it costs. Writes i
 
 import argparse
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from peers import Numbers, machine, publish, run
+from peers import machine, publish, run
 
 from zoo import accounting, recipe
 from zoo.schema import Recipe
@@ -50,7 +50,7 @@ TABLES = {
 }
 
 
-def measured(name: str, shape: Shape) -> Numbers:
+def measured(name: str, shape: Shape) -> dict[str, Any]:
     """What `zoo bench` finds for it."""
     command = [sys.executable, "-m", "zoo", "bench", name, "--rows", str(shape.rows), "--context", str(shape.context)]
     for setting in shape.settings():
@@ -58,7 +58,7 @@ def measured(name: str, shape: Shape) -> Numbers:
     return run([*command, "--json"])
 
 
-def table(name: str, what: str, shapes: list[Shape], found: dict[Shape, Numbers]) -> list[str]:
+def table(name: str, what: str, shapes: list[Shape], found: dict[Shape, dict[str, Any]]) -> list[str]:
     """Markdown: speed and memory by one size, and what the laws say."""
     again = what == "context"
     head = f"| {what} | tokens/s | by FLOPs alone | MFU | peak RSS | as counted |"
@@ -68,7 +68,8 @@ def table(name: str, what: str, shapes: list[Shape], found: dict[Shape, Numbers]
     start = found[shapes[0]]["tokens_per_second"] * work[0]
 
     def memory(shape: Shape) -> str:
-        counted = sum(term.value for term in accounting.memory(shape.recipe(name), shape.rows, half=False))
+        half = found[shape]["precision"] == "bfloat16"
+        counted = sum(term.value for term in accounting.memory(shape.recipe(name), shape.rows, half))
         return f"{found[shape]['peak_rss_bytes'] / 1e9:.2f} | {counted / 1e9:.2f} GB |"
 
     for shape, flops in zip(shapes, work, strict=True):
@@ -91,7 +92,8 @@ def main() -> None:
     for shape in wanted:
         found[shape] = measured(name, shape)
         print(f"{shape}: {found[shape]}", file=sys.stderr, flush=True)
-    lines = [f"{name}, {recipe(name).tokenizer.size:,} words, float32 or as `zoo doctor` says ({machine()})\n"]
+    precision = found[Shape()]["precision"]
+    lines = [f"{name}, {recipe(name).tokenizer.size:,} words, {precision} ({machine()})\n"]
     for what, shapes in TABLES.items():
         lines += table(name, what, shapes, found)
     publish("growth", "\n".join(lines).rstrip() + "\n")

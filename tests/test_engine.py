@@ -12,8 +12,11 @@ from zoo.train.schedule import learning_rate
 
 @cache
 def kept(name, micro_rows):
-    """Compiling takes seconds, so tests share a bench and reset it."""
-    return Bench(name, micro_rows)
+    """Compiling takes seconds, so tests share a bench and reset it.
+
+    Adam's epsilon is so large that a gradient of rounding alone (1e-9, where others are 1e-2) is not scaled up.
+    """
+    return Bench(name, micro_rows, adam={"epsilon": 1e-6})
 
 
 def bench_for(name, micro_rows):
@@ -42,18 +45,12 @@ def test_the_gradient_does_not_depend_on_the_split(name):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_does_not_depend_on_the_split(name):
-    bench, split = bench_for(name, 8), bench_for(name, 3).train(4)
-    rates = [learning_rate(bench.recipe.train, n) for n in range(4)]
-    rounded = {key: np.zeros(weight.shape, bool) for key, weight in bench.learner.weights.items()}
-    for number, rate in enumerate(rates):
-        for key, gradient in bench.sums(number)[2].items():
-            size = np.abs(gradient)
-            rounded[key] |= (size > 0) & (size < 1e-6 * size.max())  # by rounding alone, which Adam scales up
-        bench.engine.apply(rate, number)
-    for key, weight in bench.learner.weights.items():
-        if not key.endswith("attend.k.bias"):  # their gradient is zero in exact arithmetic
-            assert rounded[key].mean() < 0.01
-            assert np.abs(weight.value.numpy() - split[key])[~rounded[key]].max() <= 1e-3 * sum(rates), key
+    bench = bench_for(name, 8)
+    whole, split = bench.train(4), bench_for(name, 3).train(4)
+    summed_rates = sum(learning_rate(bench.recipe.train, n) for n in range(4))
+    for key, value in whole.items():
+        if not key.endswith("attend.k.bias"):  # their gradient is zero in exact arithmetic; Adam scales its rounding up
+            assert np.abs(value - split[key]).max() <= 1e-3 * summed_rates, key
 
 
 @pytest.mark.parametrize("name", [FAMILIES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[1:])])

@@ -59,31 +59,36 @@ def fast_rows(row_tokens: int) -> int:
 
 def largest_rows(recipe: Recipe) -> int:
     """The most rows that may pass through the network at once in the memory that is free; 0 where not even one fits."""
+    room, most = _room(), recipe.streams
+
+    def exceeds(rows: int) -> bool:
+        return SPARE * _needed(recipe, rows) > room
+
+    return bisect_left(range(1, most), True, key=exceeds) if exceeds(most) else most
+
+
+def _room() -> float:
+    """Bytes that training may take: of the GPU, else of what is free here."""
     from zoo.kernels.probe import device_memory
 
-    room = device_memory() or min(memory_limits().values(), default=math.inf)
+    return device_memory() or min(memory_limits().values(), default=math.inf)
 
-    def fits(rows: int) -> bool:
-        terms = accounting.memory(recipe, rows, half=recipe.train.precision == "bfloat16")
-        return SPARE * sum(term.value for term in terms) <= room
 
-    most = recipe.streams
-    return most if fits(most) else bisect_left(range(1, most), True, key=lambda rows: not fits(rows))
+def _needed(recipe: Recipe, rows: int) -> float:
+    """Bytes that training takes with so many rows at once."""
+    return sum(term.value for term in accounting.memory(recipe, rows, half=recipe.train.precision == "bfloat16"))
 
 
 def check_memory(recipe: Recipe) -> None:
     """Refuses streams whose memory this machine cannot hold, and warns where all that a run needs may not fit."""
-    limits, half = memory_limits(), recipe.train.precision == "bfloat16"
-    if not limits:
-        return
-    needed, room, rows = accounting.remembered(recipe, half), min(limits.values()), fitting_rows(recipe)
+    needed, room = accounting.remembered(recipe, half=recipe.train.precision == "bfloat16"), _room()
     if needed.value > room:
         most = int(room / needed.value * recipe.streams)
         raise UserError(
             f"the memory of the streams needs {accounting.size(needed.value, 'B')} ({needed.arithmetic}) and this"
             f" machine has {accounting.size(room, 'B')}; at most {most} train.streams fit, or a shorter model.memory"
         )
-    whole = sum(term.value for term in accounting.memory(recipe, rows, half))
+    whole = _needed(recipe, fitting_rows(recipe))
     if whole > room:
         less = "" if recipe.train.remat else ", train.remat=true"
         say(
