@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -528,36 +527,6 @@ def test_pretrain_from_end_to_end(small: str, text: str, tmp_path: Path) -> None
         "train after update 2",
         "valid after update 2",
     ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_the_run(small: str, text: str, tmp_path: Path, number: int, code: int) -> None:
-    out = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "zoo",
-        "pretrain",
-        small,
-        "--data",
-        text,
-        "--out",
-        str(out),
-        "--updates",
-        "1000000",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        metrics = out / "metrics.jsonl"
-        until = time.monotonic() + 60
-        while not (metrics.exists() and metrics.read_text().count("\n") > 2) and time.monotonic() < until:
-            time.sleep(0.1)
-        run.send_signal(number)
-        printed, told = run.communicate(timeout=60)
-    assert (run.returncode, printed) == (code, "")
-    assert "--resume" in told.splitlines()[-1]
-    assert "Traceback" not in told
-    assert list((out / "checkpoints").iterdir())
 
 
 @pytest.mark.slow

@@ -142,7 +142,8 @@ class Loop:
                 f"saved after update {session.step} of {self.train.updates};"
                 f" to continue: {run.continuing(self.folder, self.recipe, self.stop_at)}"
             )
-        if session.step == self.train.updates and not (self.folder / run.SAMPLE).exists():
+        news = session.step > first or not (self.folder / run.SAMPLE).exists()
+        if session.step == self.train.updates and news:
             self._finish()
 
     def _update(self, update: Update) -> None:
