@@ -311,3 +311,20 @@ def test_a_module_may_look_as_if_it_were_not_installed(monkeypatch: pytest.Monke
     import colorsys
 
     assert colorsys.rgb_to_hsv
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_looked_for_while_libraries_are_imported(enabled: bool) -> None:
+    import gc
+
+    from zoo.kernels.startup import _uncollected
+
+    before, frozen = gc.isenabled(), gc.get_freeze_count()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with _uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled() == enabled
+        assert gc.get_freeze_count() == frozen  # what others made is theirs to collect
+    finally:
+        (gc.enable if before else gc.disable)()

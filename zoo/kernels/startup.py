@@ -1,13 +1,14 @@
 """TensorFlow's start without its chatter: lines of its C++ side that come before its own log level is obeyed."""
 
+import gc
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-# Keras imports these where they are installed, for wrappers and plots of its own: a third of all that is imported.
-UNUSED = ("sklearn", "matplotlib.pyplot")
+# Keras imports these where they are installed, for wrappers, tables and plots: a third of all that is imported.
+UNUSED = ("sklearn", "matplotlib", "pandas")
 alone = False  # whether the process is the zoo's own, in which nobody asks Keras for those
 
 
@@ -17,7 +18,7 @@ def start() -> None:
     TF_CPP_MIN_LOG_LEVEL 0 or 1 asks for all it says.
     """
     talks = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
-    with nullcontext() if talks else stderr_held(), _absent(*UNUSED if alone else ()):
+    with nullcontext() if talks else stderr_held(), _absent(*UNUSED if alone else ()), _uncollected():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
@@ -35,6 +36,20 @@ def _absent(*modules: str) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage, which would walk again and again through all that is imported, and stays."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if alone:
+            gc.freeze()  # nor later, while graphs are traced
+        if enabled:
+            gc.enable()
 
 
 @contextmanager
