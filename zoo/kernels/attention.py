@@ -100,9 +100,9 @@ def attend(
     see [B, Q, K]: None = all; dropout: None outside training; causal: as in `tiles`, which `see` must say too.
     """
     queries, keys = scored.queries[0].shape[2], v_BHKd.shape[2]
-    known = queries is not None and keys is not None
     # Outside training one tile saves nothing, and each length of a text would be compiled on its own.
-    if keras.backend.backend() != "tensorflow" or not known or (queries <= QUERIES and dropout is None):
+    whole = dropout is None and (queries or 0) <= QUERIES
+    if keras.backend.backend() != "tensorflow" or queries is None or keys is None or whole:
         return reference_attend(score, scored, v_BHKd, see_BQK, dropout, causal)
     import tensorflow as tf
 
