@@ -44,14 +44,14 @@ Score = Callable[[Scored, Tile], Any]  # of what was cut for a tile: [B, H, q, k
 
 
 class Thinning(NamedTuple):
-    """Which of the weights are kept in training, drawn tile by tile: those that are never made need no noise."""
+    """Which of the weights are kept, drawn tile by tile: those that are never made need no noise."""
 
     noise: RowNoise
     rate: float
 
     def keep(self, tile: Tile, shape: tuple[Any, ...]) -> Any:
-        """[B, H, q, k] bool; None = all."""
-        return None if not self.rate else self.noise.keep(shape, self.rate, f"weights.{tile.begin}")
+        """[B, H, q, k] bool."""
+        return self.noise.keep(shape, self.rate, f"weights.{tile.begin}")
 
 
 def tiles(queries: int, keys: int, causal: bool) -> list[Tile]:
@@ -82,7 +82,7 @@ def reference_attend(
     v_shape: Any = ops.shape(v_BHKd)
     share_BHQK = softmax(score(scored, Tile(0, q_shape[2], v_shape[2])), see_BQK)
     weight_BHQK: Any = ops.cast(share_BHQK, v_BHKd.dtype)
-    if dropout is not None and dropout.rate:
+    if dropout is not None:
         rows, heads, queries, keys = weight_BHQK.shape
         drawn = []
         for tile in tiles(queries, keys, causal):
@@ -97,10 +97,10 @@ def attend(
 ) -> Any:
     """[B, H, Q, d] in the dtype of v: values mixed by the softmax of scores; scaling after dropout is the caller's.
 
-    see [B, Q, K]: None = all; dropout: None outside training; causal: as in `tiles`, which `see` must say too.
+    see [B, Q, K]: None = all; causal: as in `tiles`, which `see` must say too.
     """
     queries, keys = scored.queries[0].shape[2], v_BHKd.shape[2]
-    # Outside training one tile saves nothing, and each length of a text would be compiled on its own.
+    # One tile saves little where nothing is dropped, and each length of a text would be compiled on its own.
     whole = dropout is None and (queries or 0) <= QUERIES
     if keras.backend.backend() != "tensorflow" or queries is None or keys is None or whole:
         return reference_attend(score, scored, v_BHKd, see_BQK, dropout, causal)

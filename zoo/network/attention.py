@@ -94,7 +94,7 @@ class Attention(Part):
         query sees a key behind its own place, as `see` says too."""
         keys = keys or self.keys(x_BQD)
         score, scored = self._scores(x_BQD, keys, other_BQK, at_BP)
-        dropout = Thinning(noise, self.dropout) if noise is not None else None
+        dropout = Thinning(noise, self.dropout) if noise is not None and self.dropout else None
         mixed_BHQd = attend(score, scored, keys.v, see_BQK, dropout, causal)
         mixed_BQHd = float32(ops.transpose(mixed_BHQd, (0, 2, 1, 3))) * (makes_up(self.dropout) if dropout else 1.0)
         return self.out(ops.reshape(mixed_BQHd, sizes(x_BQD)))
