@@ -78,6 +78,7 @@ KINDS = {
     "summed micro-batches": {},
     "one micro-batch": {"micro_rows": 8},
     "bfloat16": {"precision": "bfloat16"},
+    "bfloat16, one micro-batch": {"precision": "bfloat16", "micro_rows": 8},
 }
 PARTS = [
     pytest.param(name, train, id=f"{name}, {kind}", marks=() if (name, kind) == QUICK else pytest.mark.slow)
@@ -451,6 +452,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(text, tmp_path, number):
     printed, told = process.communicate(timeout=60)
     assert (process.returncode, printed) == (128 + number, ""), told
     assert "to continue: zoo pretrain " in told
+    assert "--resume" in told.splitlines()[-1]
     assert "Traceback" not in told
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     saved = checkpoint.newest(out)

@@ -19,7 +19,7 @@ TEXT = "".join(f"The {n}th cat sat on the mat and slept until the dog came home.
 
 
 @pytest.mark.slow
-def test_two_kills(tmp_path: Path) -> None:
+def test_three_kills(tmp_path: Path) -> None:
     """Of a run with two tasks, summed micro-batches and dropout."""
     specials = {role: f"<{role}>" for role in ("pad", "cls", "sep", "mask", "eod")}
     recipe = shrunk("bert-base", micro_rows=3).with_changes(
@@ -27,13 +27,13 @@ def test_two_kills(tmp_path: Path) -> None:
     )
     (tmp_path / "small.yaml").write_text(to_yaml(recipe))
     (tmp_path / "text.txt").write_text(TEXT)
-    settings = ["train.updates=30", "train.evaluate_every=4", "train.evaluate_tokens=4096", "data.document=line"]
-    command = [sys.executable, str(SCRIPT), "small.yaml", "--data", "text.txt", "--kills", "2"]
+    settings = ["train.updates=40", "train.evaluate_every=4", "train.evaluate_tokens=4096", "data.document=line"]
+    command = [sys.executable, str(SCRIPT), "small.yaml", "--data", "text.txt", "--kills", "3"]
     command += [word for setting in settings for word in ("--set", setting)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
-    assert "2 kills (" in last
+    assert "3 kills (" in last
     assert "all equal to the run that was left alone" in last
 
 
