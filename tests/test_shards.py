@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from zoo.corpus import encoding
 from zoo.corpus import prepare as prepare_module
-from zoo.corpus import tokenizer as tokenizer_module
 from zoo.corpus.prepare import Corpus, prepare
 from zoo.corpus.shards import Tokens
 from zoo.corpus.sources import Source, open_source
@@ -158,7 +157,7 @@ def test_parallel_is_serial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kin
     spec = TokenizerSpec.model_validate({"kind": kind, "size": 400})
     texts = [text for text in many_texts() if text.strip()]
     whole = corpus_of(texts, tmp_path, spec)
-    monkeypatch.setattr(tokenizer_module, "SLICE", 60)
+    monkeypatch.setattr(encoding, "SLICE", 60)
     monkeypatch.setattr(encoding, "BUNDLE", 300)
     for threads in (1, 4):
         monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
@@ -189,7 +188,7 @@ def test_documents_without_tokens_are_none(tmp_path: Path) -> None:
 
 
 def test_a_document_that_begins_with_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer_module, "SLICE", 50)
+    monkeypatch.setattr(encoding, "SLICE", 50)
     monkeypatch.setattr(encoding, "BUNDLE", 50)
     spec = TokenizerSpec.model_validate({"kind": "wordpiece", "size": 100})
     corpus = corpus_of(["One. Two three.", "\u200b" * 300 + " lower. Upper again."], tmp_path, spec)

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo.corpus import tokenizer as tokenizer_module
 from zoo.corpus.sources import open_source
 from zoo.corpus.starts import CLOSERS, SENTENCE_START, WORD_START, starts
 from zoo.corpus.tokenizer import Tokenizer, byte_characters, load, slices
@@ -210,12 +209,9 @@ def test_many_texts_are_as_one_by_one(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_long_text_in_slices_is_as_whole(
-    tokenizers: dict[str, Tokenizer], texts: list[str], kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokenizer_module, "SLICE", 100)
+def test_a_long_text_in_slices_is_as_whole(tokenizers: dict[str, Tokenizer], texts: list[str], kind: str) -> None:
     tokenizer, text = tokenizers[kind], texts[1] + ' "Été." «Oui.» ' + texts[2]
-    parts = list(slices(text))
+    parts = list(slices(text, 100))
     assert "".join(parts) == text
     assert len(parts) > 50
     whole = tokenizer.encode_pieces([text])

@@ -55,24 +55,22 @@ def starts(text: str, opens: Sequence[int] | np.ndarray = (0,)) -> tuple[np.ndar
     solid, letter = (kinds & _SPACE) == 0, (kinds & _LETTER) != 0
     opens = np.asarray(opens, np.int64)
     opens = opens[opens < len(text)]
-    after_letter, after_solid = np.zeros_like(letter), np.zeros_like(solid)
-    after_letter[1:], after_solid[1:] = letter[:-1], solid[:-1]
-    after_letter[opens], after_solid[opens] = False, False
-    flags = (solid & ~(letter & after_letter)).astype(np.uint8) * WORD_START
+    after_letter, after_solid, before_solid = np.zeros_like(letter), np.zeros_like(solid), np.zeros_like(solid)
+    after_letter[1:], after_solid[1:], before_solid[:-1] = letter[:-1], solid[:-1], solid[1:]
+    after_letter[opens], after_solid[opens], before_solid[opens[opens > 0] - 1] = False, False, False
+    flags = (solid & ~(letter & after_letter)).view(np.uint8) * np.uint8(WORD_START)
 
     # A sentence can only start where a run of solid characters does; what it follows ends with the run before.
-    start, places = np.flatnonzero(solid & ~after_solid)[1:], np.flatnonzero(solid)
-    end = places[np.searchsorted(places, start) - 1]
-    document = np.searchsorted(opens, start, side="right")
-    floor = np.concatenate(([0], opens))[document]
-    same = end >= floor
-    start, end, floor = start[same], end[same], floor[same]
-    newlines = np.cumsum(kinds & _NEWLINE != 0, dtype=np.int32)
-    blank_line = newlines[start] - newlines[end] >= 2
+    start, end = np.flatnonzero(solid & ~after_solid)[1:], np.flatnonzero(solid & ~before_solid)[:-1]
+    blank_line, wide, newlines = np.zeros(len(start), bool), start - end > 2, np.flatnonzero(kinds & _NEWLINE)
+    blank_line[wide] = np.searchsorted(newlines, start[wide]) - np.searchsorted(newlines, end[wide]) >= 2
+    able = blank_line | (kinds[start] & _OPENS != 0)  # most words are not, which saves most of the rest
+    start, end, blank_line = start[able], end[able], blank_line[able]
+    floor = np.concatenate(([0], opens))[np.searchsorted(opens, start, side="right")]
     for _ in range(CLOSERS):
         end = end - ((kinds[end] & _CLOSES != 0) & (end > floor))
-    begins = blank_line | ((kinds[end] & _ENDS != 0) & (kinds[start] & _OPENS != 0))
-    flags[start[begins]] |= SENTENCE_START
+    begins = blank_line | (kinds[end] & _ENDS != 0)
+    flags[start[begins & (end >= floor)]] |= SENTENCE_START
     return flags, solid
 
 
@@ -81,10 +79,11 @@ def of_tokens(flags: np.ndarray, solid: np.ndarray, begin: np.ndarray, end: np.n
 
     A token that starts inside a character of the one before (a piece of its bytes) starts nothing.
     """
-    places = np.flatnonzero(solid)
-    if not len(places):
-        return np.zeros(len(begin), np.uint8)
-    first = places[np.minimum(np.searchsorted(places, begin), len(places) - 1)]
-    covered = (first >= begin) & (first < end)
+    first, ahead = begin.copy(), np.flatnonzero(begin < end)
+    while len(ahead := ahead[~solid[first[ahead]]]):  # more than a few times only where a token is a run of white space
+        first[ahead] += 1
+        ahead = ahead[first[ahead] < end[ahead]]
+    covered = first < end
     covered[1:] &= begin[1:] >= end[:-1]
-    return flags[first] * covered
+    flags = flags[np.minimum(first, len(flags) - 1)] if len(flags) else np.zeros(len(begin), np.uint8)
+    return flags * covered

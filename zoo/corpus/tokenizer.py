@@ -15,18 +15,17 @@ from zoo.corpus import starts
 from zoo.errors import UserError
 from zoo.sections import TokenizerSpec
 
-SLICE = 1 << 14  # characters: the library encodes texts of this length twice as fast as those of a megabyte
 # No pre-tokenizer joins a word to the white space after it; some join punctuation to it.
 _PLACES_TO_CUT = (re.compile(r"(?<=\w)\s"), re.compile(r"(?<=\S)\s"))
 
 
-def slices(text: str) -> Iterator[str]:
-    """`text` in parts of SLICE characters and more, cut between a word and white space where there is such a place."""
+def slices(text: str, length: int) -> Iterator[str]:
+    """`text` in parts of `length` characters and more, cut between a word and white space where there is one."""
     begin = 0
-    while len(text) - begin > 2 * SLICE:
-        places = (place.search(text, begin + SLICE, begin + 2 * SLICE) for place in _PLACES_TO_CUT)
+    while len(text) - begin > 2 * length:
+        places = (place.search(text, begin + length, begin + 2 * length) for place in _PLACES_TO_CUT)
         found = next(filter(None, places), None)
-        end = found.start() if found else begin + 2 * SLICE
+        end = found.start() if found else begin + 2 * length
         yield text[begin:end]
         begin = end
     yield text[begin:]

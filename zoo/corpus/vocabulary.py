@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Inner
 
-from zoo.corpus.tokenizer import SLICE, Tokenizer, byte_characters, slices
+from zoo.corpus.tokenizer import Tokenizer, byte_characters, slices
 from zoo.errors import UserError
 from zoo.sections import TokenizerSpec
 
 # Bytes of prose, which merges are learnt from: ten times as much changes few of them. The library holds every different
 # word and a unigram model every different piece of one, which takes the memory and the time.
+BLOCK = 1 << 14  # characters of text that are taken or left together
 SAMPLE = {"bytes_bpe": 64e6, "wordpiece": 64e6, "characters": 64e6, "words": 1e9, "unigram": 16e6}
 PROSE_WORD = 6  # characters and the white space after them; text of longer words has more different ones
 DEAREST = 16.0  # text without any white space costs 1 GB of memory for some 10 MB
@@ -171,10 +172,10 @@ def _blocks(pieces: Iterable[str]) -> Iterator[str]:
     held: list[str] = []
     length = 0
     for piece in pieces:
-        for text in slices(piece):
+        for text in slices(piece, BLOCK):
             held.append(text)
             length += len(text)
-            if length >= SLICE:
+            if length >= BLOCK:
                 yield "\n".join(held)
                 held, length = [], 0
     if held:
