@@ -31,7 +31,8 @@ def seconds(run: Path, memory: int) -> tuple[float, float]:
     """How long a segment takes early and late in one stream, as medians of those around them."""
     from zoo.network.memory import Memory
     from zoo.network.past import Reach
-    from zoo.train.step import Evaluator, to_device
+    from zoo.train.replicas import to_device
+    from zoo.train.step import Evaluator
 
     model = load(run)
     tokens, objective = model.recipe.row_tokens, model.learner.objective

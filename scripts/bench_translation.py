@@ -37,6 +37,7 @@ def zoo(folder: Path, file: Path, shared: Path) -> dict[str, float]:
     from zoo.exchange.folder import write
     from zoo.home import home
     from zoo.saved import open_saved
+    from zoo.train.replicas import Replicas
     from zoo.train.run import read_recipe
     from zoo.train.session import Session
 
@@ -60,19 +61,17 @@ def zoo(folder: Path, file: Path, shared: Path) -> dict[str, float]:
         given |= {"places": recipe.train.tokens_per_update, "width": recipe.row_tokens}
         (shared / "given.json").write_text(json.dumps(given))
     recipe = recipe.with_changes(train={"precision": "bfloat16"})
-    session = Session(recipe, corpus, shared, fitted=True)
+    session = Session(recipe, corpus, shared, Replicas())
     numbers = iter(range(10**9))
 
     def update() -> float:
-        from zoo.train.step import to_device
-
         made = session.feed.update(next(numbers))
         factors = made.factors(session.engine.scales)
         for batch, first in zip(made.batches, made.firsts, strict=True):
             if len(made.batches) == 1:
-                session.engine.update(to_device(batch), factors, 1e-5, made.number)
+                session.engine.update(batch, factors, 1e-5, made.number)
             else:
-                session.engine.gradient(to_device(batch), factors, made.number, first)
+                session.engine.gradient(batch, factors, made.number, first)
         if len(made.batches) > 1:
             session.engine.apply(1e-5, made.number)
         session.engine.failed.numpy()  # waits for the update

@@ -91,7 +91,7 @@ def passes_of(work: Workload) -> tuple[Pass, Pass]:
     """Forwards and backwards over one micro-batch: its gradient added to a sum, and its gradient alone."""
     import tensorflow as tf
 
-    from zoo.train.step import to_device
+    from zoo.train.replicas import to_device
 
     engine, update = work.engine, work.feed.update(0)
     batch, factors = to_device(update.batches[0]), update.factors(engine.scales)

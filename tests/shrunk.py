@@ -37,8 +37,9 @@ def shrunk(name: str, model: dict | None = None, **train) -> Recipe:
 class Bench:
     """A learner on random tokens, with an engine for micro-batches of some size."""
 
-    def __init__(self, name, micro_rows=8, model=None, **train):
+    def __init__(self, name, micro_rows=8, model=None, *, replicas=None, **train):
         from zoo.train.optimizer import Optimizer
+        from zoo.train.replicas import Feeds, Replicas
         from zoo.train.start import Learner
         from zoo.train.step import Engine
 
@@ -47,9 +48,12 @@ class Bench:
         self.learner = Learner(self.recipe, vocab, self.recipe.train.precision)
         corpus = RandomTokens.drawn(4000, len(vocab.special), vocab.used, paired=self.learner.objective.encodes)
         self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
-        self.engine = Engine(self.learner, self.optimizer)
+        replicas = replicas or Replicas()
+        self.engine = Engine(self.learner, self.optimizer, replicas)
         rows = rows_of(self.recipe, self.learner.objective, corpus, vocab.special, seed=0)
-        self.feed = Feed(self.learner.objective, rows, self.recipe.rows_per_update, micro_rows, 0)
+        split = self.recipe.rows_per_update, micro_rows, 0
+        self.feeds = Feeds(replicas, [Feed(self.learner.objective, rows, *split, share) for share in replicas.shares])
+        self.feed = self.feeds.feeds[0]
         self.start = {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
 
     def reset(self):
@@ -59,18 +63,21 @@ class Bench:
         return self
 
     def sums(self, number):
-        """The totals of one update and its summed gradient, which stays unapplied."""
-        from zoo.train.step import to_device
+        """The weights and totals of one update and its summed gradient, which stays unapplied."""
+        weights, totals = self.add(number)
+        return weights, totals, {name: g.numpy() for name, g in self.engine.gradients.items()}
 
-        update = self.feed.update(number)
+    def add(self, number):
+        """Sums the gradient of one update; its weights and totals."""
+        update = self.feeds.update(number)
         totals = dict.fromkeys(update.weights, 0.0)
         for batch, first in zip(update.batches, update.firsts, strict=True):
-            part = self.engine.gradient(to_device(batch), update.factors(self.engine.scales), number, first)
+            part = self.engine.gradient(batch, update.factors(self.engine.scales), number, first)
             totals = {task: totals[task] + float(part[task]) for task in totals}
-        return update.weights, totals, {name: g.numpy() for name, g in self.engine.gradients.items()}
+        return update.weights, totals
 
     def train(self, updates):
         for number in range(updates):
-            self.sums(number)
+            self.add(number)
             self.engine.apply(learning_rate(self.recipe.train, number), number)
         return {name: weight.value.numpy() for name, weight in self.learner.weights.items()}

@@ -166,7 +166,7 @@ def test_a_held_state_is_left_alone_by_updates(micro_rows, tmp_path):
     assert bench.recipe.train.adam.weight_decay
 
     def update(number):
-        from zoo.train.step import to_device
+        from zoo.train.replicas import to_device
 
         made = bench.feed.update(number)
         if len(made.batches) > 1:

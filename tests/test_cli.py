@@ -16,7 +16,7 @@ import yaml
 
 import zoo
 import zoo.train.bench
-import zoo.train.loop
+import zoo.train.pretrain
 from zoo import accounting, cli, doctor, registry
 from zoo.corpus.prepare import prepare
 from zoo.corpus.rows import plan
@@ -251,7 +251,7 @@ def test_a_refusal_is_one_line(refused: Any, line: str, parts: list[str]) -> Non
 def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
     """Stands in for the training loop, and notes what it was asked."""
     asked: list[dict[str, Any]] = []
-    signature = inspect.signature(zoo.train.loop.pretrain)
+    signature = inspect.signature(zoo.train.pretrain.pretrain)
     lines = [
         {"step": 1, "split": "train", "loss": 5.0},
         {"step": 2, "split": "train", "loss": 4.0},
@@ -264,7 +264,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, A
         asked.append(dict(bound.arguments))
         return Run(tmp_path / "run", lines)
 
-    monkeypatch.setattr(zoo.train.loop, "pretrain", noted)
+    monkeypatch.setattr(zoo.train.pretrain, "pretrain", noted)
     return asked
 
 
@@ -314,7 +314,7 @@ def test_exit_codes(told: Any, monkeypatch: pytest.MonkeyPatch, raised: BaseExce
     def fails(*arguments: Any, **options: Any) -> Run:
         raise raised
 
-    monkeypatch.setattr(zoo.train.loop, "pretrain", fails)
+    monkeypatch.setattr(zoo.train.pretrain, "pretrain", fails)
     assert told("pretrain", "gpt2-nano", code=code) == ("", last)
 
 
@@ -322,7 +322,7 @@ def test_a_fault_of_the_zoo_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> No
     def fails(*arguments: Any, **options: Any) -> Run:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(zoo.train.loop, "pretrain", fails)
+    monkeypatch.setattr(zoo.train.pretrain, "pretrain", fails)
     with pytest.raises(ZeroDivisionError):
         cli.run(["pretrain", "gpt2-nano"])
 
@@ -491,7 +491,7 @@ def test_batch_refuses_text_that_is_not_there(refused: Any, small: str, data: st
 
 
 @pytest.mark.parametrize(
-    "module", ["train.loop", "train.bench", "use.loaded", "report.batch", "doctor", "kernels.startup"]
+    "module", ["train.pretrain", "train.bench", "use.loaded", "report.batch", "doctor", "kernels.startup"]
 )
 def test_the_backend_is_chosen_before_keras_is_imported(module: str) -> None:
     """Else a user's KERAS_BACKEND or keras.json would decide."""

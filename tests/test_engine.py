@@ -25,7 +25,7 @@ def bench_for(name, micro_rows):
 
 def short_way(bench, number):
     """An update of one micro-batch, whose gradients are not kept."""
-    from zoo.train.step import to_device
+    from zoo.train.replicas import to_device
 
     update, rate = bench.feed.update(number), learning_rate(bench.recipe.train, number)
     bench.engine.update(to_device(update.batches[0]), update.factors(bench.engine.scales), rate, number)
@@ -76,7 +76,7 @@ def test_engines_of_one_process_agree_bit_by_bit():
 def test_dropout_is_on_and_new_in_every_update():
     bench = bench_for("gpt2-small", 8)
     batch = bench.feed.update(0).batches[0]
-    from zoo.train.step import to_device
+    from zoo.train.replicas import to_device
 
     tensors, factors = to_device(batch), {"causal": 1.0}
     first, again, later = (float(bench.engine.gradient(tensors, factors, n, 0)["causal"]) for n in (5, 5, 6))
@@ -86,7 +86,7 @@ def test_dropout_is_on_and_new_in_every_update():
 
 
 def test_an_update_that_is_not_finite_is_skipped_and_so_are_all_later_ones():
-    from zoo.train.step import to_device
+    from zoo.train.replicas import to_device
 
     bench = bench_for("gpt2-small", 8)
     before = {name: weight.value.numpy() for name, weight in bench.learner.weights.items()}

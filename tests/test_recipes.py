@@ -35,7 +35,7 @@ def test_the_families_have_every_objective():
 
 @pytest.mark.parametrize("name", [FAMILIES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES[1:])])
 def test_four_rows_are_learned_by_heart(name):
-    from zoo.train.step import to_device
+    from zoo.train.replicas import to_device
 
     bench = Bench(name, micro_rows=4, model=STILL, clip_norm=1.0)
     update = bench.feed.update(0)

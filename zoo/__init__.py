@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from zoo.registry import recipe, recipes
-    from zoo.train.loop import pretrain
+    from zoo.train.pretrain import pretrain
     from zoo.train.start import build
     from zoo.use.loaded import load
 
@@ -26,7 +26,7 @@ _HOME = {
     "recipes": "zoo.registry",
     "recipe": "zoo.registry",
     "build": "zoo.train.start",
-    "pretrain": "zoo.train.loop",
+    "pretrain": "zoo.train.pretrain",
     "load": "zoo.use.loaded",
 }
 

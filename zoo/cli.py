@@ -123,6 +123,7 @@ def zoo(
 app.command("list")(look.list_recipes)
 app.command()(look.show)
 app.command()(make.pretrain)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(make.launch)
 app.command()(look.batch)
 app.command()(make.bench)
 app.command()(make.new)

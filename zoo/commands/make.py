@@ -1,7 +1,7 @@
 """The commands that make something: a run, a measurement, a recipe."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,7 +58,7 @@ def pretrain(
         )
     recipe = chosen_recipe(name, settings)
     from zoo.train.evaluation import describe
-    from zoo.train.loop import pretrain as train
+    from zoo.train.pretrain import pretrain as train
 
     run = train(
         recipe,
@@ -71,6 +71,8 @@ def pretrain(
         stop_at=stop_at,
         minutes=minutes,
     )
+    if not run.history:
+        return  # one of several workers, of which another has the run's folder
     print(f"run: {run.folder}")
     for split in ("train", "valid"):
         lines = [line for line in run.history if line["split"] == split]
@@ -79,6 +81,37 @@ def pretrain(
             print(f"{split} after update {lines[-1]['step']}: {told}")
     if run.sample is not None:
         print(f"\n{run.sample}", end="")
+
+
+def launch(
+    context: typer.Context,
+    name: Name,
+    workers: Annotated[int, typer.Option(metavar="N", parser=number(1), help="Processes, each on cores of its own.")],
+    system: Annotated[
+        str | None, typer.Option("--print", metavar="SYSTEM", help="Print a file for slurm or kubernetes instead.")
+    ] = None,
+) -> None:
+    """Train a recipe with several workers on this machine.
+
+    All other options are those of `zoo pretrain`, and the result is that of one worker. What they write has their
+    number in front; when one ends, all do, and the same command with --resume goes on. With --print nothing is started:
+    it writes the script or the manifest with which a cluster starts N workers (docs/clusters.md).
+
+    \b
+    Examples:
+      zoo launch gpt2-nano --workers 2
+      zoo launch bert-base --workers 8 --data /shared/books --out /shared/run --print slurm
+    """
+    from zoo.cli import app
+    from zoo.train.launch import launch, on_cluster
+
+    arguments = [name, *context.args]
+    commands: Any = typer.main.get_command(app)
+    given = commands.commands["pretrain"].make_context("pretrain", list(arguments)).params  # or what is wrong with them
+    if system is None:
+        raise typer.Exit(launch(arguments, workers))
+    recipe = chosen_recipe(name, given["settings"])
+    print(on_cluster(system, recipe, arguments, given, workers), end="")
 
 
 def bench(

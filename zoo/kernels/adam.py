@@ -43,7 +43,8 @@ def step(adam: Adam, learning_rate: Any, count: Any) -> Step:
 def apply(adam: Adam, step: Step, weight: Any, m: Any, v: Any, gradient: Any, decay: bool) -> None:
     """Changes `weight` and its slots `m` and `v` in place."""
     if decay and adam.weight_decay:
-        weight.assign_sub(weight * step.decayed)
+        # In place, as with the slots: all replicas of a weight change it alike.
+        tf.raw_ops.AssignSubVariableOp(resource=weight.handle, value=weight * step.decayed)
     tf.raw_ops.ResourceApplyAdam(
         var=weight.handle,
         m=m.handle,

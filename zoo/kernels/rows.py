@@ -10,7 +10,10 @@ def read_rows(variable: keras.Variable, rows: Any) -> Any:
     """These rows [R] of a variable [B, ...]: [R, ...]; the others are not read."""
     if keras.backend.backend() != "tensorflow":
         return ops.take(variable.value, rows, axis=0)
-    return variable.value.sparse_read(rows)
+    import tensorflow as tf
+
+    # By its handle, as a variable that each replica has of its own (zoo/train/replicas.py) offers no more than that.
+    return tf.raw_ops.ResourceGather(resource=variable.value.handle, indices=rows, dtype=variable.value.dtype)
 
 
 def write_rows(variable: keras.Variable, rows: Any, new: Any) -> None:

@@ -24,7 +24,9 @@ class Memory:
         state first, so that nothing is lost where norms come last."""
 
         def empty(*shape: int, dtype: str) -> keras.Variable:
-            return keras.Variable(ops.zeros(shape, dtype), trainable=False, dtype=dtype, autocast=False)
+            # Of several replicas each writes the streams of its own rows.
+            own = {"synchronization": "on_read", "aggregation": "only_first_replica"}
+            return keras.Variable(ops.zeros(shape, dtype), trainable=False, dtype=dtype, autocast=False, **own)
 
         self.reach, self.streams, self.keep = reach, streams, keep
         # One more than there are streams: the rows that fill up a micro-batch share it.

@@ -53,7 +53,7 @@ class Workload(NamedTuple):
 
     def run(self, number: int) -> tuple[float, float]:
         """Update `number`: the seconds its batch took, and the seconds it took itself."""
-        from zoo.train.step import to_device
+        from zoo.train.replicas import to_device
 
         begin = time.perf_counter()
         update = self.feed.update(number)

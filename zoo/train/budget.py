@@ -13,10 +13,10 @@ from zoo.errors import UserError
 from zoo.machine import memory_limits
 from zoo.progress import duration, say
 from zoo.schema import Recipe
-from zoo.train.feed import Feed
 
 if TYPE_CHECKING:
     from zoo.train.evaluation import HeldOut
+    from zoo.train.replicas import Feeds
     from zoo.train.step import Engine
 
 FEWEST_UPDATES = 50  # fewer teach nothing worth a schedule
@@ -97,28 +97,26 @@ def check_memory(recipe: Recipe) -> None:
         )
 
 
-def measure(engine: "Engine", feed: Feed, held_out: "HeldOut") -> Seconds:
+def measure(engine: "Engine", feed: "Feeds", held_out: "HeldOut") -> Seconds:
     """Times the parts of an update on real rows, then puts everything back as it was."""
-    from zoo.train.step import to_device
-
     say("measuring an update ...")
     weights = {name: np.copy(weight.value.numpy()) for name, weight in engine.learner.weights.items()}
     update = feed.update(0)
     factors = update.factors(engine.scales)
-    batch = to_device(update.batches[0])
+    batch, first = update.batches[0], update.firsts[0]
     several = len(update.batches) > 1
 
     def part() -> None:
         if several:
-            engine.gradient(batch, factors, 0, 0)
+            engine.gradient(batch, factors, 0, first)
         else:
-            engine.update(batch, factors, 0.0, 0)
+            engine.update(batch, factors, 0.0, 0, first)
 
     seconds = _time(part, 3) * len(update.batches)
     if several:
         seconds += _time(lambda: engine.apply(0.0, 0), 2)
-    scored = to_device(next(held_out.feed.micro_batches(0)))
-    evaluation = _time(lambda: engine.evaluate(scored, held_out.memory), 2) * len(held_out.feed.parts)
+    scored, first_scored, _ = next(held_out.feed.micro_batches(0))
+    evaluation = _time(lambda: engine.evaluate(scored, held_out.memory, first_scored), 2) * held_out.feed.count
     engine.learner.set_weights(weights)
     engine.reset()
     return Seconds(seconds, evaluation)

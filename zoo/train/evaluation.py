@@ -11,6 +11,7 @@ from zoo.train.feed import EVALUATION_SEED, Feed, rows_of
 
 if TYPE_CHECKING:
     from zoo.network.memory import Memory
+    from zoo.train.replicas import Feeds, Replicas
     from zoo.train.start import Learner
     from zoo.train.step import Evaluator
 
@@ -27,15 +28,21 @@ def losses(sums: dict[str, float], weights: dict[str, float], scales: dict[str, 
 class HeldOut(NamedTuple):
     """A split that is evaluated."""
 
-    feed: Feed
+    feed: "Feeds"
     tokens: Tokens  # what it reads
     memory: "Memory | None"  # of its streams, where its rows are streams
 
 
 def held_out(
-    recipe: Recipe, learner: "Learner", tokens: Tokens, special: dict[str, int], most: int | None = None
+    recipe: Recipe,
+    learner: "Learner",
+    tokens: Tokens,
+    special: dict[str, int],
+    most: int | None = None,
+    replicas: "Replicas | None" = None,
 ) -> HeldOut:
-    """A split as the recipe has it evaluated: all of it, or rows of at least `most` tokens."""
+    """A split as the recipe has it evaluated: all of it, or rows of at least `most` tokens; shared out to replicas."""
+    from zoo.train.replicas import Feeds, Replicas
     from zoo.train.step import memory_of
 
     recipe = recipe.evaluated
@@ -44,8 +51,11 @@ def held_out(
     if most is not None:
         group = rows.streams or 1  # all streams go on equally far
         count = min(count, -(-most // (recipe.row_tokens * group)) * group)
-    feed = Feed(learner.objective, rows, count, fitting_rows(recipe), EVALUATION_SEED)
-    return HeldOut(feed, tokens, memory_of(recipe, rows.streams, learner.network.compute_dtype))
+    replicas = replicas or Replicas()
+    split = count, fitting_rows(recipe), EVALUATION_SEED
+    feeds = Feeds(replicas, [Feed(learner.objective, rows, *split, share) for share in replicas.shares])
+    with replicas.scope():
+        return HeldOut(feeds, tokens, memory_of(recipe, rows.streams, learner.network.compute_dtype))
 
 
 def evaluate(
@@ -56,19 +66,18 @@ def evaluate(
     Perplexity and bits too where the loss is the likelihood of a text: for causal objectives alone. `shown(rows, of)`
     is called after every micro-batch.
     """
-    from zoo.train.step import to_device
-
     feed, tokens, memory = held_out
     learner = evaluator.learner
     objective = learner.objective
     sums, weights, right = dict.fromkeys(objective.scales, 0.0), dict.fromkeys(objective.scales, 0.0), 0.0
-    for part, batch in zip(feed.parts, feed.micro_batches(0), strict=True):
-        totals, hits = evaluator.evaluate(to_device(batch), memory, part.start)
+    for done, (batch, first, own_weights) in enumerate(feed.micro_batches(0), 1):
+        totals, hits = evaluator.evaluate(batch, memory, first)
         right += float(hits)
         for task, total in totals.items():
             sums[task] += float(total)
-            weights[task] += float(batch.tasks[task].weight.sum())
-        shown(part.stop, feed.rows)
+            weights[task] += own_weights[task]
+        shown(feed.rows * done // feed.count, feed.rows)
+    weights = feed.replicas.total(weights)
     found = losses(sums, weights, objective.scales)
     predicted = sum(weights[task] for task in objective.token_tasks)
     found["accuracy"] = right / predicted if predicted else 0.0

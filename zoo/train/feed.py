@@ -1,6 +1,6 @@
 """From row plans to the micro-batches of an update, made ahead in a thread while the engine works."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -34,8 +34,27 @@ def rows_of(
     )
 
 
+class Share(NamedTuple):
+    """Which replica, of how many."""
+
+    number: int = 0
+    of: int = 1
+
+    def cut(self, rows: range) -> range:
+        """This replica's part of some rows that follow one another; parts differ by one row at most."""
+        begin, end = (len(rows) * index // self.of for index in (self.number, self.number + 1))
+        return rows[begin:end]
+
+    def largest(self, rows: int) -> int:
+        """The most of so many rows that any replica has."""
+        return -(-rows // self.of)
+
+
+ALL_ROWS = Share()
+
+
 class Update(NamedTuple):
-    """All micro-batches of one update, and every task's weight summed over them."""
+    """All micro-batches of one update that one replica makes, and every task's weight summed over them."""
 
     number: int
     batches: list[Batch]  # of equal shapes; rows that fill one up, at its end, have doc 0 and weight 0
@@ -48,31 +67,33 @@ class Update(NamedTuple):
 
 
 class Feed:
-    """Makes updates from a plan; row r of update u is the same however the rows are split.
+    """Makes one replica's share of updates from a plan; row r of update u is the same however the rows are split.
 
-    Where the plan's rows are of streams, a micro-batch holds rows of different ones.
+    Where the plan's rows are of streams, a micro-batch holds rows of different ones, and a stream stays on one replica.
     """
 
-    def __init__(self, objective: Objective, plan: RowPlan, rows: int, micro_rows: int, seed: int):
+    def __init__(
+        self, objective: Objective, plan: RowPlan, rows: int, micro_rows: int, seed: int, share: Share = ALL_ROWS
+    ):
         self.objective = objective
         self.plan = plan
         self.rows = rows
         group = min(plan.streams or rows, rows)  # no part holds two rows of one stream, of which one goes on
-        self.micro_rows = min(micro_rows, group)
-        self.parts = [
-            range(first, min(first + self.micro_rows, start + group, rows))
-            for start in range(0, rows, group)
-            for first in range(start, min(start + group, rows), self.micro_rows)
-        ]  # the rows of every micro-batch
+        self.micro_rows = min(micro_rows, share.largest(group))
+        self.parts: list[range] = []  # the rows of every micro-batch
+        for start in range(0, rows, group):
+            together = range(start, min(start + group, rows))
+            own, most = share.cut(together), share.largest(len(together))
+            # As many as the largest share has, for replicas wait for each other; the last may be empty.
+            firsts = range(own.start, own.start + most, self.micro_rows)
+            self.parts += [range(min(first, own.stop), min(first + self.micro_rows, own.stop)) for first in firsts]
+        self.firsts = [part.start for part in self.parts]
         self.seed = seed
 
     def update(self, number: int) -> Update:
         """Update `number`, on the host."""
         batches = list(self.micro_batches(number))
-        firsts = [part.start for part in self.parts]
-        tasks = batches[0].tasks
-        weights = {task: float(sum(np.sum(b.tasks[task].weight, dtype=np.float64) for b in batches)) for task in tasks}
-        return Update(number, batches, firsts, weights)
+        return Update(number, batches, self.firsts, weights_of(batches))
 
     def updates(self, start: int, stop: int) -> Iterator[Update]:
         """Updates `start` to `stop - 1`; the next one is made while the caller works on the last."""
@@ -88,21 +109,27 @@ class Feed:
     def micro_batches(self, number: int) -> Iterator[Batch]:
         """The micro-batches of update `number`, in order."""
         for part in self.parts:
-            rows = self.plan.rows(number, part.start, len(part))
-            noise = Noise(self.seed, number, part.start, len(part))
-            yield filled(self.objective.make_batch(noise, rows), self.micro_rows)
+            first, count = min(part.start, self.rows - 1), max(len(part), 1)
+            rows, noise = self.plan.rows(number, first, count), Noise(self.seed, number, first, count)
+            yield filled(self.objective.make_batch(noise, rows), len(part), self.micro_rows)
 
 
-def filled(batch: Batch, rows: int) -> Batch:
-    """The batch with rows of zeros (doc 0, weight 0) added up to `rows`, so that all shapes are equal."""
+def weights_of(batches: Sequence[Batch]) -> dict[str, float]:
+    """Every task's weight, summed over some batches."""
+    tasks = batches[0].tasks
+    return {task: float(sum(np.sum(b.tasks[task].weight, dtype=np.float64) for b in batches)) for task in tasks}
+
+
+def filled(batch: Batch, count: int, rows: int) -> Batch:
+    """The batch's first rows, with rows of zeros (doc 0, weight 0) added up to `rows`, so that all shapes are equal."""
 
     def fill(value: Array) -> Array:
-        return np.pad(value, [(0, rows - len(value))] + [(0, 0)] * (value.ndim - 1))
+        return np.pad(value[:count], [(0, rows - count)] + [(0, 0)] * (value.ndim - 1))
 
     def fill_all(fields: tuple) -> list:
         return [None if field is None else fill(field) for field in fields]
 
-    if len(batch.stream.token) == rows:
+    if len(batch.stream.token) == rows == count:
         return batch
     return Batch(
         type(batch.stream)(*fill_all(batch.stream)),

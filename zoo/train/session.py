@@ -1,9 +1,14 @@
-"""One process's work on one run: everything that training needs, from the recipe and the corpus."""
+"""One process's work on one run: everything that training needs, from the recipe and the corpus.
+
+Of several workers each has a session; worker 0 alone reads and writes the run's folder, and tells the others.
+"""
 
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from zoo import disk
 from zoo.corpus.prepare import Corpus
@@ -18,30 +23,35 @@ from zoo.train import budget, checkpoint, run
 from zoo.train.evaluation import HeldOut, held_out
 from zoo.train.feed import Feed, rows_of
 from zoo.train.saver import Saver
-from zoo.train.start import Learner, settled, start_backend
+from zoo.train.start import Learner, start_backend
+
+if TYPE_CHECKING:
+    from zoo.train.replicas import Replicas
 
 
 class Session:
     """The network, its optimizer and its rows at some update of a run, and how they are kept."""
 
-    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, fitted: bool):
+    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, replicas: "Replicas"):
         start_backend()
         from zoo.train.optimizer import Optimizer
+        from zoo.train.replicas import Feeds
         from zoo.train.step import Engine
 
-        if not fitted:
-            recipe = settled(recipe)
-            recipe = recipe.with_changes(train={"micro_rows": budget.fitting_rows(recipe)})
         budget.check_memory(recipe)
         self.recipe, self.corpus, self.folder = recipe, corpus, folder
         tokenizer = corpus.tokenizer
         vocab = Vocab(recipe.scored_rows, tokenizer.size, tokenizer.special)
-        self.learner = Learner(recipe, vocab, recipe.train.precision)
-        self.optimizer = Optimizer(recipe.train.adam, self.learner.weights)
-        self.engine = Engine(self.learner, self.optimizer)
+        self.replicas = replicas
+        with self.replicas.scope():
+            self.learner = Learner(recipe, vocab, recipe.train.precision)
+            self.optimizer = Optimizer(recipe.train.adam, self.learner.weights)
+            self.engine = Engine(self.learner, self.optimizer, self.replicas)
         rows = rows_of(recipe, self.learner.objective, corpus.train, tokenizer.special, recipe.train.seed)
-        micro_rows = budget.fitting_rows(recipe)
-        self.feed = Feed(self.learner.objective, rows, recipe.rows_per_update, micro_rows, recipe.train.seed)
+        split = recipe.rows_per_update, budget.fitting_rows(recipe), recipe.train.seed
+        self.feed = Feeds(
+            self.replicas, [Feed(self.learner.objective, rows, *split, share) for share in self.replicas.shares]
+        )
         self.held_out = self._held_out(corpus.valid, recipe.train.evaluate_tokens)
         self.test = None if corpus.test is None else self._held_out(corpus.test)
         if (told := rows.about()) is not None:
@@ -52,7 +62,7 @@ class Session:
         self.saved_at = time.monotonic()
 
     def _held_out(self, tokens: Tokens, most: int | None = None) -> HeldOut:
-        return held_out(self.recipe, self.learner, tokens, self.corpus.tokenizer.special, most)
+        return held_out(self.recipe, self.learner, tokens, self.corpus.tokenizer.special, most, self.replicas)
 
     def init_from(self, starting: Saved) -> None:
         """Takes the weights of another model that fit by name and shape, and says which."""
@@ -69,7 +79,8 @@ class Session:
 
     def fit_minutes(self, minutes: float) -> None:
         """Measures an update here and sets the schedule's end so that training takes `minutes`."""
-        seconds = budget.measure(self.engine, self.feed, self.held_out)
+        measured = budget.measure(self.engine, self.feed, self.held_out)
+        seconds = budget.Seconds(*self.replicas.exchange(measured)[0])
         train = budget.fitted(self.recipe, minutes, seconds)
         self.recipe = self.recipe.with_changes(train=train)
         say(f"--minutes {minutes:g}: {self.recipe.train.updates} updates of {seconds.update:.3g} s")
@@ -84,9 +95,14 @@ class Session:
 
     def restore(self, found: Path | None) -> None:
         """Goes on from a checkpoint, the newest whole one of the run; from the start where that is None."""
+        if self.replicas.chief:
+            self._read(found)
+        self._spread()
+
+    def _read(self, found: Path | None) -> None:
         if found is not None:
             weights, slots, memory, state = checkpoint.load(found)
-            own = self.learner.weights | self.optimizer.slots | self.engine.remembered()
+            own = self.learner.weights | self.optimizer.slots | self.engine.memory_state()
             shapes = weights.shapes | slots.shapes | (memory.shapes if memory is not None else {})
             fault = f"the tensors in {found} do not fit its recipe"
             check_shapes(fault, {name: tuple(value.shape) for name, value in own.items()}, shapes)
@@ -101,16 +117,40 @@ class Session:
         kept = run.cut_metrics(self.folder, self.step)
         self.losses = {line["step"]: line["loss"] for line in kept if line["split"] == "valid"}
 
+    def _spread(self) -> None:
+        """All workers go on from where worker 0 is."""
+        if self.replicas.workers == 1:
+            return
+        self.step, losses = self.replicas.exchange((self.step, list(self.losses.items())))[0]
+        self.losses = dict(losses)
+        self.spread_weights()
+        slots = self.replicas.spread({name: np.asarray(slot) for name, slot in self.optimizer.slots.items()})
+        for name, value in slots.items():
+            self.optimizer.slots[name].assign(value)
+        if self.engine.memory is not None:
+            remembered = {name: np.asarray(value) for name, value in self.engine.memory_state().items()}
+            self.engine.memory.restore(self.replicas.spread(remembered))
+
+    def spread_weights(self) -> None:
+        """All workers take the weights of worker 0."""
+        weights = {name: np.asarray(weight) for name, weight in self.learner.weights.items()}
+        self.learner.set_weights(self.replicas.spread(weights))
+
     def begin_save(self) -> None:
         """Writes a checkpoint of this moment while training goes on."""
         self.saved_at = time.monotonic()
-        self.saver.begin(self.step, partial(self._save, self.step, *self.engine.state(), dict(self.losses)))
+        state = self.engine.state()
+        if self.replicas.chief:
+            self.saver.begin(self.step, partial(self._save, self.step, *state, dict(self.losses)))
 
     def save(self) -> None:
         """Writes a checkpoint of this moment, unless it is written, and returns when it is on the disk."""
         self.saver.wait()
+        state = self.engine.state()
+        if not self.replicas.chief:
+            return
         try:
-            self._save(self.step, *self.engine.state(), self.losses)
+            self._save(self.step, *state, self.losses)
         except OSError as error:
             raise RunFailed(
                 f"the last checkpoint could not be written to {self.folder} ({error});"

@@ -2,10 +2,12 @@
 
 An update is made of micro-batches. A task's loss is scale x sum(total) / W, with W the task's weight summed over the
 whole update and known before the first backward pass; so each micro-batch adds its own share of the gradient, and how
-the update was split shows in no result. Gradients are summed, then clipped, then applied.
+the update was split shows in no result. Gradients are summed, over micro-batches and then over replicas, then clipped,
+then applied.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from zoo.network.past import Reach
 from zoo.network.reader import Reader
 from zoo.schema import Recipe
 from zoo.train.optimizer import Optimizer
+from zoo.train.replicas import Replicas
 from zoo.train.start import Learner
 
 # This rewrite of graphs orders sums by generated names, so that the second engine of a process, or one resumed beside
@@ -28,10 +31,11 @@ HEALTHY = -1  # `failed` holds this until an update is not finite, then that upd
 
 
 class Evaluator:
-    """Scores batches with one learner."""
+    """Scores batches with one learner; of several replicas each scores its own, and what they found is added up."""
 
-    def __init__(self, learner: Learner):
+    def __init__(self, learner: Learner, replicas: Replicas | None = None):
         self.learner = learner
+        self.replicas = replicas or Replicas()
         self._score = self._compiled(self._evaluated)
 
     def evaluate(self, batch: Batch, memory: Memory | None = None, first: int = 0) -> tuple[dict[str, Array], Array]:
@@ -39,15 +43,15 @@ class Evaluator:
 
         memory: of the streams that are evaluated, and first: the first row's number among all.
         """
-        return self._score(batch, memory, tf.constant(first, tf.int64))
+        return self._score(batch, memory, _number(first))
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         whole = self.learner.recipe.train.compile == "whole"
         # AutoGraph would rewrite every function on the way, and takes half of the time until the first update.
-        return tf.function(function, autograph=False, jit_compile=whole or None)
+        return tf.function(partial(self.replicas.run, function), autograph=False, jit_compile=whole or None)
 
     def _evaluated(self, batch: Batch, memory: Memory | None, first: Any) -> tuple[dict[str, Any], Any]:
-        return self._totals(batch, None, memory, first)
+        return self.replicas.sum(self._totals(batch, None, memory, first))
 
     def _totals(
         self, batch: Batch, noise: RowNoise | None, memory: Memory | None, first: Any
@@ -68,8 +72,8 @@ class Engine(Evaluator):
     memory: what the rows of an update go on from, where they are a stream's; else None.
     """
 
-    def __init__(self, learner: Learner, optimizer: Optimizer):
-        super().__init__(learner)
+    def __init__(self, learner: Learner, optimizer: Optimizer, replicas: Replicas | None = None):
+        super().__init__(learner, replicas)
         self.optimizer = optimizer
         recipe = learner.recipe
         self.train = recipe.train
@@ -81,14 +85,20 @@ class Engine(Evaluator):
         self._whole = self._compiled(self._whole_update)
         self._part = self._compiled(self._add_gradient)
         self._apply_sums = self._compiled(self._apply_summed)
+        self._remembered = self._compiled(self._gathered)
 
     def gradient(self, batch: Batch, factors: dict[str, Array], update: int, first: int) -> dict[str, Array]:
         """Adds one micro-batch's share to the summed gradient; returns every task's total (nats, float32)."""
         if self.gradients is None:
-            self.gradients = {
-                name: tf.Variable(tf.zeros(weight.shape), trainable=False)
-                for name, weight in self.learner.weights.items()
+            local: dict[str, Any] = {
+                "synchronization": tf.VariableSynchronization.ON_READ,
+                "aggregation": tf.VariableAggregation.SUM,
             }
+            with self.replicas.scope():
+                self.gradients = {
+                    name: tf.Variable(tf.zeros(weight.shape), trainable=False, **local)
+                    for name, weight in self.learner.weights.items()
+                }
         return self._part(batch, _scalars(factors), *_keys(update, first))
 
     def apply(self, learning_rate: float, update: int) -> Array:
@@ -96,11 +106,11 @@ class Engine(Evaluator):
         return self._apply_sums(tf.constant(learning_rate, tf.float32), tf.constant(update, tf.int64))
 
     def update(
-        self, batch: Batch, factors: dict[str, Array], learning_rate: float, update: int
+        self, batch: Batch, factors: dict[str, Array], learning_rate: float, update: int, first: int = 0
     ) -> tuple[dict[str, Array], Array]:
-        """A whole update of one micro-batch: gradient and apply in one go, without sums kept in between."""
+        """A whole update of one micro-batch a replica: gradient and apply in one go, without sums kept in between."""
         rate = tf.constant(learning_rate, tf.float32)
-        return self._whole(batch, _scalars(factors), rate, *_keys(update, 0))
+        return self._whole(batch, _scalars(factors), rate, *_keys(update, first))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """The weights, the optimizer's slots and the memory as they are now, by name: tensors that later updates leave
@@ -114,9 +124,26 @@ class Engine(Evaluator):
         slots = {name: slot.value.read_value() for name, slot in self.optimizer.slots.items()}
         return weights, slots, self.remembered()
 
+    def memory_state(self) -> dict[str, Any]:
+        """What the first replica of this process remembers, by name; nothing where rows are no streams."""
+        return {} if self.memory is None else self.memory.state()
+
     def remembered(self) -> dict[str, Any]:
         """What the streams remember, by name; nothing where rows are no streams."""
-        return {} if self.memory is None else self.memory.state()
+        if self.memory is None:
+            return {}
+        streams = range(self.memory.streams)
+        own = [np.isin(streams, share.cut(streams)) for share in self.replicas.shares]
+        return self._remembered(self.replicas.each([tf.constant(each) for each in own]))
+
+    def _gathered(self, own_S: Any) -> dict[str, Any]:
+        """The memory of all streams, of which a replica holds its own."""
+        assert self.memory is not None
+
+        def alone(value: Any) -> Any:
+            return tf.where(tf.reshape(own_S, [-1] + [1] * (len(value.shape) - 1)), value, tf.zeros_like(value))
+
+        return {name: self.replicas.sum(alone(value)) for name, value in self.memory.state().items()}
 
     def reset(self) -> None:
         """Forgets everything but the weights: summed gradients, optimizer slots, memory, failure."""
@@ -141,7 +168,7 @@ class Engine(Evaluator):
         assert self.gradients is not None
         for name, gradient in gradients.items():
             self.gradients[name].assign_add(gradient)
-        return totals
+        return self.replicas.sum(totals)
 
     def _apply_summed(self, learning_rate: Any, update: Any) -> Any:
         assert self.gradients is not None
@@ -155,9 +182,10 @@ class Engine(Evaluator):
 
     def _whole_update(self, batch: Batch, factors: Any, learning_rate: Any, update: Any, first: Any) -> Any:
         gradients, totals = self._backward(batch, factors, update, first)
-        return totals, self._clip_and_apply(gradients, learning_rate, update)
+        return self.replicas.sum(totals), self._clip_and_apply(gradients, learning_rate, update)
 
     def _clip_and_apply(self, gradients: dict[str, Any], learning_rate: Any, update: Any) -> Any:
+        gradients = self.replicas.sum(gradients)
         norm = tf.linalg.global_norm(list(gradients.values()))
         healthy = tf.math.is_finite(norm) & tf.equal(self.failed, HEALTHY)
 
@@ -172,7 +200,8 @@ class Engine(Evaluator):
         def skip() -> Any:
             return tf.where(tf.equal(self.failed, HEALTHY), update, self.failed)
 
-        self.failed.assign(tf.cond(healthy, change, skip))
+        # In place, as all replicas do it alike: `assign` would ask how their values are to be made one.
+        tf.raw_ops.AssignVariableOp(resource=self.failed.handle, value=tf.cond(healthy, change, skip))
         return norm
 
 
@@ -181,14 +210,14 @@ def memory_of(recipe: Recipe, streams: int | None, dtype: str) -> Memory | None:
     return None if streams is None else Memory(recipe.model, Reach.of(recipe.model), streams, recipe.new_tokens, dtype)
 
 
-def to_device(batch: Batch) -> Batch:
-    """The same batch as tensors; its shapes are the same for every micro-batch of a run, so nothing is retraced."""
-    return tf.nest.map_structure(lambda field: None if field is None else tf.convert_to_tensor(field), batch)
-
-
 def _scalars(factors: dict[str, Array]) -> dict[str, Any]:
     return {task: tf.constant(np.float32(factor)) for task, factor in factors.items()}
 
 
-def _keys(update: int, first: int) -> tuple[Any, Any]:
-    return tf.constant(update, tf.int64), tf.constant(first, tf.int64)
+def _keys(update: int, first: Any) -> tuple[Any, Any]:
+    return _number(update), _number(first)
+
+
+def _number(value: Any) -> Any:
+    """An int as a tensor; of several replicas each may have its own already."""
+    return tf.constant(value, tf.int64) if isinstance(value, int) else value

@@ -1,0 +1,251 @@
+"""Devices that share the rows of every update, and add up what they found: tf.distribute, under our own loop.
+
+Every replica holds all weights and changes them alike. It makes its own rows, which are what they would be anywhere
+(zoo/corpus/rows.py, zoo/noise.py); so how many replicas there are shows in no result but in rounding.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2 as coordination
+from tensorflow.python.eager import context
+
+from zoo.batch import Array, Batch
+from zoo.errors import RunFailed, UserError
+from zoo.progress import say
+from zoo.train.cluster import Cluster
+from zoo.train.feed import Feed, Share, Update, weights_of
+from zoo.train.meeting import meet
+from zoo.train.run import differences
+
+CHUNK = 1 << 22  # numbers that go from worker 0 to the others at a time: 16 MB
+SILENCE = 20  # seconds without a sign of life after which a worker counts as lost
+START = 120  # seconds for TensorFlow to connect workers that are there
+
+
+class Replicas:
+    """The replicas of a strategy, of which those of this process are `shares`. Without a strategy there is one.
+
+    workers: the processes; index: which of them this is.
+    """
+
+    def __init__(self, strategy: Any = None, cluster: Cluster | None = None):
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.cluster = cluster
+        self.count: int = self.strategy.num_replicas_in_sync
+        self.index, self.workers = (0, 1) if cluster is None else (cluster.worker, len(cluster.addresses))
+        here = self.count // self.workers
+        self.shares = [Share(self.index * here + n, self.count) for n in range(here)]
+        self._total = tf.function(partial(self.run, self.sum), autograph=False)
+
+    @property
+    def chief(self) -> bool:
+        """Whether this process writes the run's folder."""
+        return self.index == 0
+
+    def scope(self) -> Any:
+        """Variables that are made in it exist on every replica."""
+        return self.strategy.scope()
+
+    def each(self, values: Sequence[Any]) -> Any:
+        """One value for each replica of this process, as an argument of what they run."""
+        if len(values) == 1:
+            return values[0]
+        first = self.shares[0].number
+        take = lambda context: values[context.replica_id_in_sync_group - first]  # noqa: E731
+        return self.strategy.experimental_distribute_values_from_function(take)
+
+    def run(self, function: Any, *given: Any) -> Any:
+        """What a function finds on the first replica of this process, when all have run it."""
+        found = self.strategy.run(function, args=given)
+        return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], found)
+
+    def sum(self, values: Any) -> Any:
+        """Tensors of one type added up over all replicas; inside of what they run."""
+        if self.count == 1:
+            return values
+        made = tf.nest.map_structure(tf.identity, values)  # an argument as it came has no device to be added up on
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, made)
+
+    def total(self, found: dict[str, float]) -> dict[str, float]:
+        """The numbers that each process found, by name, added up."""
+        if self.workers == 1:
+            return found
+        return dict(zip(found, self._added(np.array(list(found.values()), np.float64)).tolist(), strict=True))
+
+    def _added(self, own: Array) -> Array:
+        """Arrays of equal shape, one of each process, added up."""
+        nothing = [tf.zeros_like(own)] * (len(self.shares) - 1)
+        return self._total(self.each([tf.constant(own), *nothing])).numpy()
+
+    def exchange(self, own: Any) -> list[Any]:
+        """What each worker has to say, in their order; anything that JSON can hold."""
+        if self.workers == 1:
+            return [own]
+        text = np.frombuffer(json.dumps(own).encode(), np.uint8)
+        lengths = np.zeros(self.workers, np.int64)
+        lengths[self.index] = len(text)
+        lengths = self._added(lengths)
+        longest = 1 << int(lengths.max()).bit_length()  # so that few lengths are compiled
+        said = np.zeros((self.workers, longest), np.int32)
+        said[self.index, : len(text)] = text
+        rows = self._added(said).astype(np.uint8)
+        return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
+
+    def spread(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Arrays of worker 0 on every worker; the others give arrays of the same names, shapes and types.
+
+        They travel as float32, which holds every weight, slot and memory exactly.
+        """
+        if self.workers == 1:
+            return dict(values)
+        flat = np.concatenate([np.ravel(value).astype(np.float32) for value in values.values()])
+        for begin in range(0, len(flat), CHUNK):
+            own = np.zeros(CHUNK, np.float32)
+            part = flat[begin : begin + CHUNK]
+            own[: len(part)] = part if self.chief else 0
+            part[:] = self._added(own)[: len(part)]
+        ends = np.cumsum([value.size for value in values.values()])
+        parts = np.split(flat, ends[:-1])
+        return {
+            name: part.astype(value.dtype).reshape(value.shape)
+            for (name, value), part in zip(values.items(), parts, strict=True)
+        }
+
+    def agree(self, facts: dict[str, Any]) -> None:
+        """Refuses to train with workers that were started otherwise than worker 0.
+
+        Raises:
+            UserError: which worker, and what differs; on all of them.
+        """
+        first, *others = self.exchange(facts)
+        for number, theirs in enumerate(others, 1):
+            if unequal := differences(first, theirs):
+                more = f" and {len(unequal) - 4} more" if len(unequal) > 4 else ""
+                raise UserError(
+                    f"{self._name(number)} was started otherwise than worker 0: {', '.join(unequal[:4])}{more}"
+                )
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While the block runs, a worker that is lost ends the work of the others, and is named.
+
+        Raises:
+            RunFailed: a worker is gone, or has not been heard of for SILENCE seconds.
+        """
+        if self.cluster is None:
+            yield
+            return
+        try:
+            yield
+            self.exchange(None)  # nobody leaves while others still need it
+        except tf.errors.OpError as error:
+            raise RunFailed(self._lost(error)) from None
+
+    def _lost(self, error: tf.errors.OpError) -> str:
+        """Which worker is lost, as far as TensorFlow's message says; it is told to the others, who may not see it."""
+        text = error.message
+        told = re.search(r"worker \d+ \([^)]*\) is lost", text)
+        named = [int(number) for number in re.findall(r"/task:(\d+)", text)]
+        other = [number for number in named if number != self.index]
+        if told is not None:
+            who = told[0]
+        elif other:
+            who = f"{self._name(other[0])} is lost"
+        else:
+            return f"training together failed: {' '.join(text.split())[:300]}"
+        if told is None:
+            with suppress(tf.errors.OpError):
+                _context().report_error_to_cluster(error.error_code, who)
+        return f"{who}, so that all stop; --resume continues from the newest checkpoint, with any number of workers"
+
+    def _name(self, number: int) -> str:
+        assert self.cluster is not None
+        return f"worker {number} ({self.cluster.addresses[number]})"
+
+
+def connect(cluster: Cluster | None) -> Replicas:
+    """The replicas of a cluster, when all of its workers are there; without one, those of this process.
+
+    To be called before anything else runs in TensorFlow.
+
+    Raises:
+        UserError: a worker did not come in time, or its address cannot be used.
+    """
+    if cluster is None:
+        count = len(tf.config.list_physical_devices("GPU"))
+        if count < 2:
+            return Replicas()
+        say(f"{count} GPUs share every update (MirroredStrategy)")
+        return Replicas(tf.distribute.MirroredStrategy())
+    meet(cluster)
+    count = len(cluster.addresses)
+    _context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        cluster_register_timeout_in_ms=1000 * START,
+        heartbeat_timeout_in_ms=1000 * SILENCE,
+        coordinated_jobs=[
+            coordination.CoordinatedJob(  # pyright: ignore[reportAttributeAccessIssue] -- made by protobuf
+                name="worker", num_tasks=count
+            )
+        ],
+    )
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.worker,
+        rpc_layer="grpc",
+    )
+    try:
+        return Replicas(tf.distribute.MultiWorkerMirroredStrategy(resolver), cluster)
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise UserError(f"the workers cannot be connected: {' '.join(str(error).split())}") from None
+
+
+def _context() -> Any:
+    return context.context()
+
+
+class Feeds:
+    """The feeds of the replicas of this process, as one."""
+
+    def __init__(self, replicas: Replicas, feeds: Sequence[Feed]):
+        self.replicas, self.feeds = replicas, feeds
+        first = feeds[0]
+        self.plan, self.rows, self.micro_rows, self.count = first.plan, first.rows, first.micro_rows, len(first.parts)
+
+    def update(self, number: int) -> Update:
+        """Update `number`, on the devices; its weights are summed over all replicas."""
+        return self._joined([feed.update(number) for feed in self.feeds])
+
+    def updates(self, start: int, stop: int) -> Iterator[Update]:
+        """Updates `start` to `stop - 1`; the next one is made while the caller works on the last."""
+        return map(self._joined, zip(*(feed.updates(start, stop) for feed in self.feeds), strict=True))
+
+    def micro_batches(self, number: int) -> Iterator[tuple[Any, Any, dict[str, float]]]:
+        """`count` micro-batches of update `number`: as those of an update, with the weights that this process has."""
+        each = self.replicas.each
+        made = zip(*(feed.micro_batches(number) for feed in self.feeds), strict=True)
+        firsts = zip(*(feed.firsts for feed in self.feeds), strict=True)
+        for batches, first in zip(made, firsts, strict=True):
+            yield each([to_device(batch) for batch in batches]), each(first), weights_of(batches)
+
+    def _joined(self, shares: Sequence[Update]) -> Update:
+        each, own = self.replicas.each, [share.weights for share in shares]
+        weights = self.replicas.total({task: sum(weights[task] for weights in own) for task in own[0]})
+        together = zip(*(share.batches for share in shares), strict=True)
+        batches = [each([to_device(batch) for batch in same]) for same in together]
+        firsts: list[Any] = [each(same) for same in zip(*(share.firsts for share in shares), strict=True)]
+        return Update(shares[0].number, batches, firsts, weights)
+
+
+def to_device(batch: Batch) -> Batch:
+    """The same batch as tensors; its shapes are the same for every micro-batch of a run, so nothing is retraced."""
+    return tf.nest.map_structure(lambda field: None if field is None else tf.convert_to_tensor(field), batch)
