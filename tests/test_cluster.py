@@ -82,6 +82,21 @@ def test_files_for_a_cluster() -> None:
     assert service["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"]
 
 
+def test_the_plan_of_a_cluster_says_when_it_is_not_enough() -> None:
+    script = Path(__file__).parents[1] / "scripts" / "plan_cluster.py"
+
+    def plan(*given: str) -> str:
+        asked = [sys.executable, str(script), "gpt2-small", "--tflops", "150", *given]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+
+    good = plan("--workers", "8", "--gbps", "100", "--memory", "80")
+    # 2 x 7/8 x 4 bytes x 124,439,808 over 12.5 GB a second
+    assert "reducing    2 x 7 / 8 x 4 bytes x 124,439,808 / 12.5 GB/s = 0.07 s" in good
+    assert "not enough" not in good
+    bad = plan("--workers", "1000", "--gbps", "10", "--memory", "2")
+    assert bad.count("not enough") == 3
+
+
 def zoo(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     """One `zoo` command, under way."""
     everything = {**os.environ, **environment}

@@ -130,8 +130,8 @@ class Engine(Evaluator):
 
     def remembered(self) -> dict[str, Any]:
         """What the streams remember, by name; nothing where rows are no streams."""
-        if self.memory is None:
-            return {}
+        if self.memory is None or self.replicas.count == 1:
+            return self.memory_state()
         streams = range(self.memory.streams)
         own = [np.isin(streams, share.cut(streams)) for share in self.replicas.shares]
         return self._remembered(self.replicas.each([tf.constant(each) for each in own]))
