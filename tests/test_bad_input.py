@@ -22,7 +22,7 @@ from zoo import cli
 from zoo.errors import Interrupted, RunFailed, UserError
 from zoo.kernels import startup
 from zoo.saved import open_saved
-from zoo.train import checkpoint, loop, run, start
+from zoo.train import checkpoint, pretrain, run, start
 from zoo.train.signals import CAUGHT
 from zoo.train.telemetry import Display
 from zoo.use.loaded import Loaded
@@ -169,7 +169,7 @@ def test_what_can_be_known_early_is(refused: Any, monkeypatch: pytest.MonkeyPatc
     """Before the corpus is touched, which may take minutes to tokenize."""
     full = SimpleNamespace(free=1000)
     monkeypatch.setattr(run.shutil, "disk_usage", lambda folder: full)
-    monkeypatch.delattr(loop, "open_texts")
+    monkeypatch.delattr(pretrain, "open_texts")
     assert "a checkpoint needs" in refused("pretrain", "small.yaml")
 
 

@@ -121,6 +121,14 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def until_updates(folder: Path, count: int) -> None:
+    """Waits until a run has done so many."""
+    metrics, end = folder / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > count):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
 @pytest.mark.slow
 def test_a_run_of_one_then_four_then_two_workers_is_a_run_of_one(tmp_path: Path) -> None:
     name = "transformer-xl-nano"  # which has all there is: streams that stay on their worker, and a memory of each
@@ -150,9 +158,7 @@ def test_a_worker_that_is_lost_ends_the_others_and_the_run_goes_on(tmp_path: Pat
     asked = ["gpt2-nano", *SMALL, "--updates", "4000", "--out", str(tmp_path / "run"), "--resume"]
     asked += ["--set", "train.checkpoint_every=5", "--set", "train.evaluate_every=null"]
     first, second = workers(2, *asked)
-    metrics, end = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text().count("\n") > 12) and time.monotonic() < end:
-        time.sleep(0.2)
+    until_updates(tmp_path / "run", 12)
     second.send_signal(signal.SIGKILL)
     begin = time.monotonic()
     told = done(first, 1)
@@ -161,6 +167,18 @@ def test_a_worker_that_is_lost_ends_the_others_and_the_run_goes_on(tmp_path: Pat
     done(second, -signal.SIGKILL)
     told = done(zoo("pretrain", *asked, "--stop-at", "20"))
     assert re.search(r"resumed from .*step-000000(10|15)", told)
+
+
+@pytest.mark.slow
+def test_a_signal_stops_all_after_the_same_update(tmp_path: Path) -> None:
+    asked = ["gpt2-nano", *SMALL, "--updates", "4000", "--set", "train.evaluate_every=null"]
+    launched = zoo("launch", *asked, "--out", str(tmp_path / "run"), "--workers", "2")
+    until_updates(tmp_path / "run", 3)
+    launched.send_signal(signal.SIGTERM)
+    told = done(launched, 128 + signal.SIGTERM)
+    (saved,) = re.findall(r"\[0\] zoo: saved after update (\d+) of 4000; to continue: zoo pretrain", told)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"step-{int(saved):08d}"]
+    assert "is lost" not in told
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ class Loop:
         self.recipe, self.train, self.folder = session.recipe, session.recipe.train, session.folder
         self.replicas = session.replicas
         self.last = self.train.updates if stop_at is None else min(stop_at, self.train.updates)
+        self.late = False  # whether a checkpoint is due because the last one was long ago
         advice = partial(budget.advice, self.recipe)
         self.display = Display(self.last, session.step, self.train.tokens_per_update, self._baselines(), advice)
 
@@ -50,7 +51,7 @@ class Loop:
             finally:
                 session.saver.wait()
             session.save()
-            self.stop.check(
+            self._meet(
                 f"saved after update {session.step} of {self.train.updates};"
                 f" to continue: {run.continuing(self.folder, self.recipe, self.stop_at)}"
             )
@@ -58,14 +59,14 @@ class Loop:
         if session.step == self.train.updates and self.replicas.exchange(news)[0]:
             self._finish()
 
-    def _meet(self) -> None:
-        """Before an update of several workers: they stop together, and save together. Interrupted when one is to."""
-        if self.replicas.workers == 1:
-            return
+    def _meet(self, message: str = "interrupted") -> None:
+        """Between updates: a signal that reached one worker ends all, and whether to save is said by worker 0.
+
+        Interrupted when one came to any of them before they met; one that comes meanwhile waits for the next time.
+        """
         found = self.replicas.total({"signals": float(self.stop.signal is not None), "late": float(self._is_late())})
         if found["signals"]:
-            self.stop.signal = self.stop.signal or signal.SIGTERM
-            self.stop.check()
+            raise Interrupted(self.stop.signal or signal.SIGTERM, message)
         self.late = bool(found["late"])
 
     def _check_stop(self) -> None:
@@ -135,8 +136,7 @@ class Loop:
         session, train = self.session, self.train
         session.saver.look()
         wanted = any(every and session.step % every == 0 for every in (train.checkpoint_every, train.keep_every))
-        late = self._is_late() if self.replicas.workers == 1 else self.late
-        if wanted or late or session.step == self.last:
+        if wanted or self.late or session.step == self.last:
             session.begin_save()
 
     def _is_late(self) -> bool:
