@@ -19,7 +19,7 @@ from zoo.errors import UserError
 from zoo.registry import recipe
 from zoo.tensors import TensorFile
 from zoo.train.cluster import cluster
-from zoo.train.launch import free_ports
+from zoo.train.launch import local_workers
 
 TF_CONFIG = {"cluster": {"chief": ["a:1"], "worker": ["b:2", "c:3"]}, "task": {"type": "worker", "index": 1}}
 SLURM = {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "3", "SLURM_JOB_ID": "5"}
@@ -112,9 +112,7 @@ def done(process: subprocess.Popen[str], code: int = 0) -> str:
 
 def workers(count: int, *arguments: str, **environment: str) -> list[subprocess.Popen[str]]:
     """So many workers of one `zoo pretrain`."""
-    addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(count))
-    each = [{"ZOO_WORKERS": addresses, "ZOO_WORKER": str(index), **environment} for index in range(count)]
-    return [zoo("pretrain", *arguments, **own) for own in each]
+    return [zoo("pretrain", *arguments, **described, **environment) for described in local_workers(count)]
 
 
 def lines(folder: Path) -> list[dict]:
@@ -183,11 +181,9 @@ def test_a_signal_stops_all_after_the_same_update(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_that_differ_do_not_train(tmp_path: Path) -> None:
-    addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
     asked = ["pretrain", "gpt2-nano", *SMALL, "--out", str(tmp_path / "run")]
-    each = [
-        zoo(*asked, "--seed", str(seed), ZOO_WORKERS=addresses, ZOO_WORKER=str(seed), ZOO_WAIT="60") for seed in (0, 1)
-    ]
+    described = enumerate(local_workers(2))
+    each = [zoo(*asked, "--seed", str(seed), **own, ZOO_WAIT="60") for seed, own in described]
     for process in each:
         told = done(process, 2)
         assert "worker 1 (127.0.0.1" in told
@@ -197,9 +193,8 @@ def test_workers_that_differ_do_not_train(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_does_not_come_is_named(tmp_path: Path) -> None:
-    addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
     asked = ["gpt2-nano", "--out", str(tmp_path / "run")]
-    told = done(zoo("pretrain", *asked, ZOO_WORKERS=addresses, ZOO_WORKER="0", ZOO_WAIT="5"), 2)
+    told = done(zoo("pretrain", *asked, **local_workers(2)[0], ZOO_WAIT="5"), 2)
     assert "waiting for the others, 5 s at most" in told
     assert re.search(r"zoo: worker 1 \(127\.0\.0\.1:\d+\) did not come in 5 s", told)
     assert not (tmp_path / "run").exists()

@@ -81,8 +81,7 @@ def fresh(code: str) -> Any:
 
 
 def test_tensorflow_stays_in_the_engine() -> None:
-    # step.py computes, replicas.py adds up over machines, cluster.py borrows how TensorFlow reads Slurm's lists.
-    engine = {"train/step.py", "train/replicas.py", "train/cluster.py"}
+    engine = {"train/step.py", "train/replicas.py"}  # the one computes, the other adds up over devices
     assert {file for file in FILES if "tensorflow" in packages(file) and room(file) != "kernels"} == engine
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shrunk import FAMILIES, shrunk
 
 from zoo.train.feed import Feed, Share
-from zoo.train.launch import free_ports
+from zoo.train.launch import local_workers
 
 SEVERAL = Path(__file__).parent / "several.py"
 UPDATES = 20
@@ -50,10 +50,9 @@ def test_every_row_is_made_once_and_a_stream_stays_on_its_replica(
 def run_several(folder: Path, workers: int, replicas: int, families: list[str]) -> None:
     """tests/several.py as a cluster of so many processes, or with so many replicas in one."""
     command = [sys.executable, str(SEVERAL), str(folder), str(replicas), str(UPDATES), *families]
-    addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(workers))
     processes = []
-    for index in range(workers):
-        environment = {**os.environ, "ZOO_WORKERS": addresses, "ZOO_WORKER": str(index)}
+    for described in local_workers(workers):
+        environment = {**os.environ, **described}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         processes.append(subprocess.Popen(command, env=environment, text=True, **pipes))
     told = [process.communicate(timeout=300)[0] for process in processes]

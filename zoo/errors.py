@@ -32,6 +32,6 @@ def nearest(value: str, allowed: Iterable[str]) -> str:
     return "; allowed: " + (", ".join(choices) if choices else "nothing")
 
 
-def some(names: list[str]) -> str:
+def some(names: list[str], most: int = 8) -> str:
     """The first of many names, for a message of one line."""
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

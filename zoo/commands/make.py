@@ -102,12 +102,12 @@ def launch(
       zoo launch gpt2-nano --workers 2
       zoo launch bert-base --workers 8 --data /shared/books --out /shared/run --print slurm
     """
-    from zoo.cli import app
     from zoo.train.launch import launch, on_cluster
 
-    arguments = [name, *context.args]
-    commands: Any = typer.main.get_command(app)
-    given = commands.commands["pretrain"].make_context("pretrain", list(arguments)).params  # or what is wrong with them
+    arguments, zoo = [name, *context.args], context.find_root()
+    command: Any = zoo.command
+    # Or what is wrong with them.
+    given = command.commands["pretrain"].make_context("pretrain", list(arguments), parent=zoo).params
     if system is None:
         raise typer.Exit(launch(arguments, workers))
     recipe = chosen_recipe(name, given["settings"])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from zoo.errors import UserError
+from zoo.train.start import start_backend
 
 PORTS = 20_000, 10_000  # of Slurm's jobs: the first, and how many to share out by a job's number
 
@@ -20,6 +21,10 @@ class Cluster(NamedTuple):
     addresses: tuple[str, ...]  # host:port
     worker: int
     how: str
+
+    def named(self, number: int) -> str:
+        """A worker as a message names it."""
+        return f"worker {number} ({self.addresses[number]})"
 
 
 def cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
@@ -71,11 +76,11 @@ def _listed(environment: Mapping[str, str]) -> Cluster | None:
 def _slurm(environment: Mapping[str, str]) -> Cluster | None:
     if "SLURM_PROCID" not in environment or int(environment.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return None
-    from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
+    start_backend()  # here, and not by what is imported next
+    from zoo.train.replicas import slurm_hosts
 
     first, many = PORTS
     port = first + int(environment.get("SLURM_JOB_ID", "0")) * 16 % many
-    hosts = slurm.expand_hostlist(environment["SLURM_STEP_NODELIST"])
-    counts = slurm.expand_tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])
-    addresses = [f"{host}:{port + n}" for host, count in zip(hosts, counts, strict=True) for n in range(count)]
+    hosts = slurm_hosts(environment["SLURM_STEP_NODELIST"], environment["SLURM_STEP_TASKS_PER_NODE"])
+    addresses = [f"{host}:{port + n}" for host, count in hosts for n in range(count)]
     return Cluster(tuple(addresses), int(environment["SLURM_PROCID"]), "Slurm")

@@ -16,7 +16,7 @@ import yaml
 from zoo.errors import UserError, nearest
 from zoo.progress import say
 from zoo.schema import Recipe
-from zoo.train.signals import caught
+from zoo.train.signals import Stop, caught
 
 GRACE = 30  # seconds in which the other workers stop by themselves when one has ended badly: they see it in 20
 SYSTEMS = ("slurm", "kubernetes")
@@ -32,16 +32,16 @@ def launch(arguments: list[str], workers: int) -> int:
     cores = sorted(os.sched_getaffinity(0))
     if not 1 <= workers <= len(cores):
         raise UserError(f"--workers is {workers}; this machine has {len(cores)} cores, and each worker needs one")
-    addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(workers))
     command = [sys.executable, "-m", "zoo", "pretrain", *arguments]
     processes: list[subprocess.Popen[str]] = []
     forwards: list[threading.Thread] = []
     with caught() as stop:
-        for index in range(workers):
-            environment = {**os.environ, "ZOO_WORKERS": addresses, "ZOO_WORKER": str(index)}
+        for index, described in enumerate(local_workers(workers)):
             pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             # A session of its own: Ctrl-C in a terminal reaches this process alone, which passes it on once.
-            process = subprocess.Popen(command, env=environment, start_new_session=True, errors="replace", **pipes)
+            process = subprocess.Popen(
+                command, env={**os.environ, **described}, start_new_session=True, errors="replace", **pipes
+            )
             own = cores[len(cores) * index // workers : len(cores) * (index + 1) // workers]
             os.sched_setaffinity(process.pid, own)  # TensorFlow makes as many threads as it may use cores
             processes.append(process)
@@ -58,7 +58,7 @@ def launch(arguments: list[str], workers: int) -> int:
                 forward.join()
 
 
-def _watched(processes: list[subprocess.Popen[str]], stop: Any) -> int:
+def _watched(processes: list[subprocess.Popen[str]], stop: Stop) -> int:
     """Waits for all of them; passes a signal on, and ends those that outlive a bad end of another by GRACE."""
     passed, deadline, bad = False, None, 0
     while any(process.poll() is None for process in processes):
@@ -85,12 +85,14 @@ def _forward(index: int, source: IO[str], into: IO[str]) -> None:
         print(f"[{index}] {line}", end="", file=into, flush=True)
 
 
-def free_ports(count: int) -> list[int]:
+def local_workers(count: int) -> list[dict[str, str]]:
+    """The variables that make so many processes of this machine the workers of one cluster."""
     with ExitStack() as opened:
         sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        addresses = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
+    return [{"ZOO_WORKERS": addresses, "ZOO_WORKER": str(index)} for index in range(count)]
 
 
 def on_cluster(system: str, recipe: Recipe, arguments: list[str], given: dict[str, Any], workers: int) -> str:

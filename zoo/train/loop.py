@@ -29,7 +29,6 @@ class Loop:
         self.recipe, self.train, self.folder = session.recipe, session.recipe.train, session.folder
         self.replicas = session.replicas
         self.last = self.train.updates if stop_at is None else min(stop_at, self.train.updates)
-        self.late = False  # whether a checkpoint is due because the last one was long ago
         advice = partial(budget.advice, self.recipe)
         self.display = Display(self.last, session.step, self.train.tokens_per_update, self._baselines(), advice)
 
@@ -44,9 +43,9 @@ class Loop:
                 with self.display.shown(), suppress(Interrupted):
                     self._evaluate_if_due()
                     for update in session.feed.updates(first, self.last):
-                        self._meet()
+                        late = self._meet()
                         self._update(update)
-                        self._save_if_due()
+                        self._save_if_due(late)
                         self._evaluate_if_due()
             finally:
                 session.saver.wait()
@@ -59,15 +58,15 @@ class Loop:
         if session.step == self.train.updates and self.replicas.exchange(news)[0]:
             self._finish()
 
-    def _meet(self, message: str = "interrupted") -> None:
-        """Between updates: a signal that reached one worker ends all, and whether to save is said by worker 0.
+    def _meet(self, message: str = "interrupted") -> bool:
+        """Between updates: a signal that reached one worker ends all; whether a save is late is said by worker 0.
 
         Interrupted when one came to any of them before they met; one that comes meanwhile waits for the next time.
         """
         found = self.replicas.total({"signals": float(self.stop.signal is not None), "late": float(self._is_late())})
         if found["signals"]:
             raise Interrupted(self.stop.signal or signal.SIGTERM, message)
-        self.late = bool(found["late"])
+        return bool(found["late"])
 
     def _check_stop(self) -> None:
         """Interrupted when a signal came; of several workers none leaves the others alone in the middle of work."""
@@ -131,12 +130,12 @@ class Loop:
             self.session.saver.wait()
             self.metrics.file.flush()
 
-    def _save_if_due(self) -> None:
+    def _save_if_due(self, late: bool) -> None:
         """A checkpoint at the end and where the recipe wants one; one that is only late does not wait for another."""
         session, train = self.session, self.train
         session.saver.look()
         wanted = any(every and session.step % every == 0 for every in (train.checkpoint_every, train.keep_every))
-        if wanted or self.late or session.step == self.last:
+        if wanted or late or session.step == self.last:
             session.begin_save()
 
     def _is_late(self) -> bool:

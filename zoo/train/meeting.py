@@ -7,7 +7,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from zoo.errors import UserError
 from zoo.progress import PLAIN_SECONDS, say
@@ -35,12 +35,12 @@ def meet(cluster: Cluster) -> None:
 def _wait_for_all(cluster: Cluster, wait: float) -> str | None:
     """As worker 0; what is wrong, or None."""
     greeting = [_greeting(cluster, number) for number in range(len(cluster.addresses))]
-    missing = dict(enumerate(cluster.addresses[1:], 1))
+    missing = {number: cluster.named(number) for number in range(1, len(cluster.addresses))}
     come: dict[int, socket.socket] = {}
     problem = None
     try:
         with socket.create_server(("", _place(cluster, 0)[1])) as door:
-            for _ in _until(wait, lambda: f"still waiting for {_named(missing)}"):
+            for _ in _until(wait, lambda: f"still waiting for {', '.join(missing.values())}"):
                 if not missing or problem:
                     break
                 if not select.select([door], [], [], 0.2)[0]:
@@ -57,7 +57,7 @@ def _wait_for_all(cluster: Cluster, wait: float) -> str | None:
     except OSError as error:
         return f"worker 0 cannot use its address {cluster.addresses[0]} ({error.strerror or error})"
     if missing and not problem:
-        problem = f"{_named(missing)} did not come in {wait:.0f} s; {WAIT} says how long to wait"
+        problem = f"{', '.join(missing.values())} did not come in {wait:.0f} s; {WAIT} says how long to wait"
     for caller in come.values():
         with caller:
             caller.sendall(f"{problem or GO}\n".encode())
@@ -67,7 +67,7 @@ def _wait_for_all(cluster: Cluster, wait: float) -> str | None:
 
 def _come(cluster: Cluster, wait: float) -> str | None:
     """As another worker; what is wrong, or None."""
-    first = f"worker 0 ({cluster.addresses[0]})"
+    first = cluster.named(0)
     for _ in _until(wait, lambda: f"still waiting for {first}"):
         try:
             with socket.create_connection(_place(cluster, 0), timeout=5) as caller:
@@ -80,7 +80,7 @@ def _come(cluster: Cluster, wait: float) -> str | None:
     return f"{first} did not come in {wait:.0f} s; {WAIT} says how long to wait"
 
 
-def _until(wait: float, waiting) -> Iterator[None]:
+def _until(wait: float, waiting: Callable[[], str]) -> Iterator[None]:
     """Again and again for `wait` seconds; says now and then what is waited for."""
     begin = told = time.monotonic()
     while (now := time.monotonic()) - begin < wait:
@@ -92,10 +92,6 @@ def _until(wait: float, waiting) -> Iterator[None]:
 
 def _greeting(cluster: Cluster, number: int) -> str:
     return f"worker {number} of {','.join(cluster.addresses)}"
-
-
-def _named(workers: dict[int, str]) -> str:
-    return ", ".join(f"worker {number} ({address})" for number, address in workers.items())
 
 
 def _place(cluster: Cluster, number: int) -> tuple[str, int]:

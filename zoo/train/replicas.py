@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2 as coordination
+from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
 from tensorflow.python.eager import context
 
 from zoo.batch import Array, Batch
-from zoo.errors import RunFailed, UserError
+from zoo.errors import RunFailed, UserError, some
 from zoo.progress import say
 from zoo.train.cluster import Cluster
 from zoo.train.feed import Feed, Share, Update, weights_of
@@ -103,8 +104,6 @@ class Replicas:
 
         They travel as float32, which holds every weight, slot and memory exactly.
         """
-        if self.workers == 1:
-            return dict(values)
         flat = np.concatenate([np.ravel(value).astype(np.float32) for value in values.values()])
         for begin in range(0, len(flat), CHUNK):
             own = np.zeros(CHUNK, np.float32)
@@ -126,11 +125,9 @@ class Replicas:
         """
         first, *others = self.exchange(facts)
         for number, theirs in enumerate(others, 1):
-            if unequal := differences(first, theirs):
-                more = f" and {len(unequal) - 4} more" if len(unequal) > 4 else ""
-                raise UserError(
-                    f"{self._name(number)} was started otherwise than worker 0: {', '.join(unequal[:4])}{more}"
-                )
+            if self.cluster and (unequal := differences(first, theirs)):
+                told = self.cluster.named(number)
+                raise UserError(f"{told} was started otherwise than worker 0: {some(unequal, 4)}")
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -146,9 +143,9 @@ class Replicas:
             yield
             self.exchange(None)  # nobody leaves while others still need it
         except tf.errors.OpError as error:
-            raise RunFailed(self._lost(error)) from None
+            raise RunFailed(self._lost(error, self.cluster)) from None
 
-    def _lost(self, error: tf.errors.OpError) -> str:
+    def _lost(self, error: tf.errors.OpError, cluster: Cluster) -> str:
         """Which worker is lost, as far as TensorFlow's message says; it is told to the others, who may not see it."""
         text = error.message
         told = re.search(r"worker \d+ \([^)]*\) is lost", text)
@@ -157,17 +154,13 @@ class Replicas:
         if told is not None:
             who = told[0]
         elif other:
-            who = f"{self._name(other[0])} is lost"
+            who = f"{cluster.named(other[0])} is lost"
         else:
             return f"training together failed: {' '.join(text.split())[:300]}"
         if told is None:
             with suppress(tf.errors.OpError):
                 _context().report_error_to_cluster(error.error_code, who)
         return f"{who}, so that all stop; --resume continues from the newest checkpoint, with any number of workers"
-
-    def _name(self, number: int) -> str:
-        assert self.cluster is not None
-        return f"worker {number} ({self.cluster.addresses[number]})"
 
 
 def connect(cluster: Cluster | None) -> Replicas:
@@ -211,6 +204,12 @@ def connect(cluster: Cluster | None) -> Replicas:
 
 def _context() -> Any:
     return context.context()
+
+
+def slurm_hosts(nodes: str, tasks_per_node: str) -> list[tuple[str, int]]:
+    """The hosts of a Slurm step and how many tasks each has, from Slurm's own short forms: "n[3-4]" and "2(x2)"."""
+    hosts = slurm_cluster_resolver.expand_hostlist(nodes)
+    return list(zip(hosts, slurm_cluster_resolver.expand_tasks_per_node(tasks_per_node), strict=True))
 
 
 class Feeds:

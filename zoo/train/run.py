@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from zoo.disk import make_folder, write_whole
-from zoo.errors import RunFailed, UserError
+from zoo.errors import RunFailed, UserError, some
 from zoo.registry import read_sections
 from zoo.schema import Recipe, checked
 
@@ -267,9 +267,7 @@ def continued(folder: Path, asked: Recipe, given: dict[str, Any], fingerprint: s
 
 def _refuse(folder: Path, differing: list[str]) -> None:
     if differing:
-        more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
-        shown = ", ".join(differing[:4])
-        raise UserError(f"--resume cannot change the settings of {str(folder)!r}: {shown}{more}")
+        raise UserError(f"--resume cannot change the settings of {str(folder)!r}: {some(differing, 4)}")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

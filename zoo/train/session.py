@@ -133,6 +133,8 @@ class Session:
 
     def spread_weights(self) -> None:
         """All workers take the weights of worker 0."""
+        if self.replicas.workers == 1:
+            return
         weights = {name: np.asarray(weight) for name, weight in self.learner.weights.items()}
         self.learner.set_weights(self.replicas.spread(weights))
 
