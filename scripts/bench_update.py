@@ -91,10 +91,8 @@ def passes_of(work: Workload) -> tuple[Pass, Pass]:
     """Forwards and backwards over one micro-batch: its gradient added to a sum, and its gradient alone."""
     import tensorflow as tf
 
-    from zoo.train.replicas import to_device
-
     engine, update = work.engine, work.feed.update(0)
-    batch, factors = to_device(update.batches[0]), update.factors(engine.scales)
+    batch, factors = update.batches[0], update.factors(engine.scales)
     tensors = {task: tf.constant(factor, tf.float32) for task, factor in factors.items()}
     number, first = (tf.constant(0, tf.int64) for _ in range(2))
     alone = tf.function(engine._backward, autograph=False)

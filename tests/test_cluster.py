@@ -134,9 +134,7 @@ def test_a_run_of_one_then_four_then_two_workers_is_a_run_of_one(tmp_path: Path)
     done(zoo("pretrain", *asked, "--out", str(tmp_path / "one")))
     together = [*asked, "--out", str(tmp_path / "several"), "--resume"]
     done(zoo("pretrain", *together, "--stop-at", "4"))
-    # Four workers need no more than two cores, but `launch` gives each its own.
-    for process in workers(4, *together, "--stop-at", "8"):
-        done(process)
+    done(zoo("launch", *together, "--stop-at", "8", "--workers", "4"))
     told = done(zoo("launch", *together, "--workers", "2"))
     assert "[0] run: " in told
     one, several = lines(tmp_path / "one"), lines(tmp_path / "several")

@@ -60,6 +60,24 @@ def run_several(folder: Path, workers: int, replicas: int, families: list[str]) 
         assert process.returncode == 0, output[-4000:]
 
 
+def assert_same_update(name: str, expected: dict[str, Any], found: dict[str, Any]) -> None:
+    """What several workers left is what one leaves, but for rounding."""
+    assert expected.keys() == found.keys()
+    assert (expected.pop("sent"), found.pop("sent")) == (0, 4)  # bytes for a number of the gradient
+    rates = UPDATES * shrunk(name).train.learning_rate
+    apart, whole = 0.0, 0.0
+    for key, value in expected.items():
+        difference = np.abs(found[key] - value, dtype=np.float64)
+        if key.startswith("total."):
+            assert found[key] == pytest.approx(value, rel=1e-6)
+        elif key.startswith("gradient."):
+            apart += np.square(difference).sum()
+            whole += np.square(value, dtype=np.float64).sum()
+        elif not key.endswith("k.bias"):  # whose gradient is zero: Adam scales up its rounding
+            assert difference.max() <= 1e-3 * rates, (name, key)
+    assert np.sqrt(apart) <= 1e-6 * np.sqrt(whole)
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process finds."""
@@ -79,17 +97,16 @@ def test_an_update_does_not_depend_on_how_many_share_it(
 ) -> None:
     run_several(tmp_path, workers, replicas, [f"{name}:{micro_rows}" for name in families])
     for name in families:
-        expected, found = (dict(np.load(folder / f"{name}.npz")) for folder in (alone, tmp_path))
-        assert expected.keys() == found.keys()
-        rates = UPDATES * shrunk(name).train.learning_rate
-        apart, whole = 0.0, 0.0
-        for key, value in expected.items():
-            difference = np.abs(found[key] - value, dtype=np.float64)
-            if key.startswith("total."):
-                assert found[key] == pytest.approx(value, rel=1e-6)
-            elif key.startswith("gradient."):
-                apart += np.square(difference).sum()
-                whole += np.square(value, dtype=np.float64).sum()
-            elif not key.endswith("k.bias"):  # whose gradient is zero: Adam scales up its rounding
-                assert difference.max() <= 1e-3 * rates, (name, key)
-        assert np.sqrt(apart) <= 1e-6 * np.sqrt(whole)
+        assert_same_update(name, *(dict(np.load(folder / f"{name}.npz")) for folder in (alone, tmp_path)))
+
+
+@pytest.mark.slow
+def test_gradients_travel_in_half_the_bytes_where_asked(alone: Path, tmp_path: Path) -> None:
+    (name, *_) = FAMILIES
+    run_several(tmp_path, 1, 2, [f"{name}:8:bfloat16"])
+    expected, found = (dict(np.load(folder / f"{name}.npz")) for folder in (alone, tmp_path))
+    assert found["sent"] == 2
+    rates = UPDATES * shrunk(name).train.learning_rate
+    weights = [key for key in expected if key.startswith("weight.") and not key.endswith("k.bias")]
+    apart = max(np.abs(found[key] - expected[key]).max() for key in weights)
+    assert 1e-3 * rates < apart < 0.1 * rates  # rounded to 8 bits, and no more

@@ -237,20 +237,20 @@ def test_a_tokenizer_is_trained_once_and_read_from_its_file(tmp_path: Path, monk
 
 
 def harm_truncate(folder: Path) -> None:
-    os.truncate(folder / "flags.bin", 5)
+    os.truncate(folder / "part" / "flags.bin", 5)
 
 
 def harm_remove(folder: Path) -> None:
-    (folder / "sentences.bin").unlink()
+    (folder / "part" / "sentences.bin").unlink()
 
 
 def harm_meta(folder: Path) -> None:
-    (folder / "meta.json").write_text('{"format": 1, "files"')
+    (folder / "corpus.json").write_text('{"format": 1, "files"')
 
 
 def harm_format(folder: Path) -> None:
-    meta = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps({**meta, "format": 0}))
+    meta = json.loads((folder / "corpus.json").read_text())
+    (folder / "corpus.json").write_text(json.dumps({**meta, "format": 0}))
 
 
 @pytest.mark.parametrize("harm", [harm_truncate, harm_remove, harm_meta, harm_format])
@@ -302,7 +302,7 @@ def test_a_killed_preparation_leaves_nothing_that_counts(tmp_path: Path, capsys:
     assert done.returncode == 9, done.stderr
     (partial,) = (path for path in (tmp_path / "tokens").iterdir() if path.is_dir())
     assert partial.suffix == ".partial"
-    assert (partial / "token.bin").exists()
+    assert (partial / "part" / "token.bin").exists()
     corpus = prepare(slow_source(lines), BYTES, Data(), home=tmp_path)
     assert corpus.facts["documents"] == 40
     assert not partial.exists()
@@ -364,7 +364,7 @@ def test_a_full_disk_is_told_in_a_line(tmp_path: Path) -> None:
             corpus_of([WORDS * 1000], tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not list((tmp_path / "tokens").glob("*.partial"))
+    assert not list((tmp_path / "tokens").glob(".*.partial"))
     assert corpus_of([WORDS * 1000], tmp_path).facts["bytes"] == 1000 * len(WORDS)
 
 

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.commands import exchange, keep, look, make, use
+from zoo.commands import data, exchange, keep, look, make, use
 from zoo.errors import Interrupted, RunFailed, UserError, nearest
 from zoo.kernels import startup
 from zoo.progress import into_nothing, say
@@ -123,6 +123,10 @@ def zoo(
 app.command("list")(look.list_recipes)
 app.command()(look.show)
 app.command()(make.pretrain)
+corpora = typer.Typer(cls=_Commands, help="Tokenize a corpus in shares, on any number of machines.")
+corpora.command()(data.prepare)
+corpora.command()(data.merge)
+app.add_typer(corpora, name="data")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(make.launch)
 app.command()(look.batch)
 app.command()(make.bench)

@@ -197,6 +197,7 @@ class Train(Section):
     clip_norm: Positive | None = None  # of the gradient of all weights together
     streams: Count | None = None  # of rows that are a stream, read side by side; None = one for each row of an update
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    reduce: Literal["float32", "bfloat16"] = "float32"  # what gradients are while replicas add them up
     compile: Literal["auto", "parts", "whole"] = "auto"  # by XLA: parts of an update, or all of it in one
     micro_rows: Count | None = None  # rows that pass through the network at once; None, or auto = fitted to the machine
     remat: bool = False  # keep only the inputs of blocks for the way back, and run the blocks again there

@@ -1,23 +1,24 @@
-"""Text into a folder of tokens: bundles of it encoded by several threads at once, written in order.
+"""Text into a part of a tokenized corpus: bundles of it encoded by several threads at once, written in order.
 
 Not more than a few bundles are in memory, whatever the size of the corpus or of a document.
 """
 
 import hashlib
 import json
+import os
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo.corpus.shards import FORMAT, META
-from zoo.corpus.sources import Piece
+from zoo.corpus.shards import FEW_DOCUMENTS, FORMAT, PART
+from zoo.corpus.sources import Piece, Source
 from zoo.corpus.starts import CONTEXT, SENTENCE_START, WORD_START
 from zoo.corpus.tokenizer import Tokenizer, slices
 from zoo.disk import flush
@@ -29,8 +30,8 @@ SLICE = 1 << 12  # characters: such texts are encoded a tenth faster than those 
 BUNDLE = 1 << 18  # characters that one thread encodes at a time: some 25 MB of its memory
 BUNDLE_TEXTS = 1 << 13
 MARK_WORDS = 64  # words between the places where a text without sentences may be cut
-FEW_DOCUMENTS = 20  # below this the validation split is cut inside a document
-CHUNK = 1 << 22  # tokens that are counted at a time
+THREADS = 16  # more would wait for each other: lists of ids are made under the interpreter's lock
+CHUNK = 1 << 20  # documents whose marks are looked up at a time
 
 
 class Bundle(NamedTuple):
@@ -105,23 +106,24 @@ def _in_order(tokenizer: Tokenizer, dtype: str, bundles: Iterator[Bundle], threa
 
 
 def write(
-    pieces: Iterator[Piece], name: str, tokenizer: Tokenizer, folder: Path, threads: int, skipped: Callable[[], int]
+    source: Source, pieces: Iterator[Piece], tokenizer: Tokenizer, folder: Path, about: Mapping[str, Any]
 ) -> None:
-    """Fills an empty folder with all that zoo/corpus/shards.py reads, meta.json last.
+    """Fills an empty folder with all that zoo/corpus/shards.py says of a part, part.json last, with `about` in it.
 
-    skipped: how many records were left out, once all have been read.
+    pieces: of the source, as they come from it.
 
     Raises:
         UserError: there is not one word in the text.
     """
     dtype = "uint16" if tokenizer.size <= 1 << 16 else "uint32"
     hashes: array[int] = array("Q")
+    unigram = np.zeros(tokenizer.size, np.int64)
     tokens = size = words = unknown = documents = sentences = opened = 0
     with ExitStack() as stack:
         names = ("token", "flags", "documents", "sentences", "mark_tokens", "mark_bytes")
         files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in names}
         files["documents"].write(np.int64(0).tobytes())
-        for part in _in_order(tokenizer, dtype, _bundles(pieces, hashes), threads):
+        for part in _in_order(tokenizer, dtype, _bundles(pieces, hashes), min(os.cpu_count() or 1, THREADS)):
             if tokens == opened and len(part.flags):
                 part.flags[0] |= SENTENCE_START  # a document whose first texts gave no token
             ends = part.ends + tokens
@@ -134,48 +136,34 @@ def write(
             files["sentences"].write(starts.tobytes())
             files["mark_tokens"].write((part.mark_tokens + tokens).tobytes())
             files["mark_bytes"].write((part.mark_bytes + size).tobytes())
+            unigram += np.bincount(part.token, minlength=len(unigram))
             documents, sentences = documents + len(ends), sentences + len(starts)
             tokens, size = tokens + len(part.token), size + part.bytes
             words, unknown = words + part.words, unknown + part.unknown
         files["sentences"].write(np.int64(tokens).tobytes())
     if not (words and sentences):
-        raise UserError(f"{name}: there is not one word in it")
-    cut = _cut(folder, documents, size)
-    first = cut[0] if cut else tokens
-    _count(folder, dtype, tokenizer.size, first, tokens - first)
-    for file in ("mark_tokens", "mark_bytes"):
-        (folder / f"{file}.bin").unlink()
-    meta = {"format": FORMAT, "dtype": dtype, "cut": cut, "tokens": tokens, "bytes": size, "words": words}
-    meta |= {"skipped": skipped(), "unknown": unknown, "documents": documents, "sentences": sentences}
-    meta["duplicates"] = len(hashes) - len(np.unique(np.frombuffer(hashes, np.uint64)))
+        raise UserError(f"{source.name}: there is not one word in it")
+    if documents >= FEW_DOCUMENTS:
+        _keep_marks_of_documents(folder)
+    unigram.tofile(folder / "unigram.bin")
+    np.sort(np.frombuffer(hashes, np.uint64)).tofile(folder / "hashes.bin")
+    counts = {"tokens": tokens, "bytes": size, "words": words, "documents": documents, "sentences": sentences}
+    meta = {"format": FORMAT, "dtype": dtype, **about, **counts, "skipped": source.tally.skipped, "unknown": unknown}
     meta["files"] = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-    (folder / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+    (folder / PART).write_text(json.dumps(meta, indent=1), encoding="utf-8")
     for file in (*folder.iterdir(), folder):
         flush(file)
 
 
-def _cut(folder: Path, documents: int, size: int) -> tuple[int, int] | None:
-    """Token and byte where the last 10% begin: of the documents, or of the bytes where these are few."""
-    tokens, places = (np.memmap(folder / f"mark_{unit}.bin", np.int64, mode="r") for unit in ("tokens", "bytes"))
-    if documents >= FEW_DOCUMENTS:
-        first = np.memmap(folder / "documents.bin", np.int64, mode="r")[documents * 9 // 10]
-        mark = int(np.searchsorted(tokens, first))
-    else:
-        flags = np.memmap(folder / "flags.bin", np.uint8, mode="r")
-        late = int(np.searchsorted(places, -(-size * 9 // 10)))
-        sentence = np.flatnonzero(flags[tokens[late:]] & SENTENCE_START)
-        # A text without sentences there (all in lower case, say) is cut at a word; a short one at the last there is.
-        mark = late + int(sentence[0]) if len(sentence) else late
-    mark = min(mark, len(tokens) - 1)
-    return (int(tokens[mark]), int(places[mark])) if tokens[mark] else None
-
-
-def _count(folder: Path, dtype: str, vocabulary: int, *splits: int) -> None:
-    """Writes how often each id occurs in each of the splits; they are so many tokens long."""
-    counts = np.zeros((len(splits), vocabulary), np.int64)
-    with (folder / "token.bin").open("rb") as file:
-        for split, tokens in enumerate(splits):
-            for done in range(0, tokens, CHUNK):
-                chunk = np.fromfile(file, dtype, min(CHUNK, tokens - done))
-                counts[split] += np.bincount(chunk, minlength=vocabulary)
-    counts.tofile(folder / "unigram.bin")
+def _keep_marks_of_documents(folder: Path) -> None:
+    """Of all marks the first of each document: where there are many documents, a split is cut between them."""
+    marks = {unit: folder / f"mark_{unit}.bin" for unit in ("tokens", "bytes")}
+    all_marks = {unit: np.memmap(file, np.int64, mode="r") for unit, file in marks.items()}
+    begin, tokens = np.memmap(folder / "documents.bin", np.int64, mode="r")[:-1], all_marks["tokens"]
+    for unit, file in marks.items():
+        kept = folder / "kept.bin"
+        with kept.open("wb") as out:
+            for done in range(0, len(begin), CHUNK):
+                at = np.searchsorted(tokens, begin[done : done + CHUNK])
+                out.write(all_marks[unit][np.minimum(at, len(tokens) - 1)].tobytes())
+        kept.replace(file)

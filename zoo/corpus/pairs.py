@@ -44,7 +44,7 @@ class Pairs(RowPlan):
 
     def _find_sentences(self) -> None:
         """begin [S], below [S + 1] (tokens before each), first [D + 1] (sentence each document starts with)."""
-        bounds = np.union1d(self.sentences, self.documents)
+        bounds = np.union1d(np.asarray(self.tokens.sentences), self.documents)
         begin, end = bounds[:-1], bounds[1:].copy()
         if "eod" in self.special:
             last = np.isin(end, self.documents) & (self.token.take(end - 1) == self.special["eod"])

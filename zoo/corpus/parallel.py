@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoo.corpus.documents import Columns, Fragment, Record, lines, short, sound, table_records
 from zoo.corpus.files import KINDS, Tally, decoded, find, fingerprint, kind, missing, readable
 from zoo.corpus.hub import open_hub, records
+from zoo.corpus.remote import is_data_set, path_of
 from zoo.corpus.sources import Source, frame_rows, listed
 from zoo.corpus.trees import linearised, plain, read_trees, words
 from zoo.errors import UserError
@@ -48,7 +49,7 @@ def open_parallel(corpus: "str | Path | DataFrame | Iterable[tuple[str, str]]", 
             files differ in lines, or there is not one whole pair.
     """
     columns = {"source": data.source, "target": data.target}
-    if isinstance(corpus, str) and corpus.startswith("hf:"):
+    if is_data_set(corpus):
         commit, stream = open_hub(corpus, columns)
         identity = hashlib.blake2b("\0".join((corpus, commit, *columns.values())).encode()).hexdigest()
         return _sides(corpus, identity, None, lambda tally: records(corpus, columns, stream))
@@ -87,7 +88,7 @@ def _whole(name: str, pairs: Iterable[Record], tally: Tally) -> Iterator[list[st
 
 
 def _from_files(name: str, columns: Columns) -> Parallel:
-    path = Path(name).expanduser()
+    path = path_of(name)
     if "," in name and not path.exists():
         paths = _two(name)
         return _sides(name, *fingerprint(paths, "parallel"), lambda tally: _aligned(paths, tally))
@@ -121,7 +122,7 @@ def _from_trees(name: str) -> Parallel:
 
 
 def _two(name: str) -> list[Path]:
-    parts = [Path(part.strip()).expanduser() for part in name.split(",") if part.strip()]
+    parts = [path_of(part.strip()) for part in name.split(",") if part.strip()]
     if len(parts) != 2:
         raise UserError(f"{name}: {len(parts)} file names and not 2; {ALLOWED}")
     for path in parts:

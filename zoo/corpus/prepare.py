@@ -6,7 +6,6 @@ depends on. A folder is written under another name and renamed when it is whole.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,13 +17,15 @@ import numpy as np
 
 from zoo.corpus.cache import locked, writing
 from zoo.corpus.encoding import RULE, write
+from zoo.corpus.merge import join
 from zoo.corpus.parallel import Parallel, open_parallel
+from zoo.corpus.prepared import TOKENIZER, Prepared, open_prepared
 from zoo.corpus.rows import generator
 from zoo.corpus.shards import FORMAT, Store, Tokens, damage
 from zoo.corpus.sources import Piece, Source, open_source
 from zoo.corpus.tokenizer import Tokenizer, load
 from zoo.corpus.vocabulary import train
-from zoo.disk import flush, write_whole
+from zoo.disk import whole_folder, write_whole
 from zoo.errors import UserError
 from zoo.progress import amount, progress, say
 from zoo.schema import Recipe
@@ -32,7 +33,6 @@ from zoo.sections import Data, TokenizerSpec
 
 HELD_OUT_SHARE, HELD_OUT_PAIRS = 0.05, 3000  # of parallel text, for each split that is not given; 3,000 as in WMT
 TRAINING_RULE = 1  # another number is another tokenizer for the same text
-THREADS = 16  # more would wait for each other: lists of ids are made under the interpreter's lock
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,19 @@ class Corpus:
         return {"tokenizer": self.tokenizer, **own}
 
 
-def open_texts(corpus: Any, data: Data) -> Source | Parallel:
-    """Opens a corpus as the recipe's rows want it: texts, or pairs of them. UserError where it is no such corpus."""
-    return open_parallel(corpus, data) if data.rows == "parallel" else open_source(corpus, data)
+def open_texts(corpus: Any, data: Data) -> Source | Parallel | Prepared:
+    """Opens a corpus as the recipe's rows want it: texts, or pairs of them; or what `zoo data merge` made of texts.
+
+    UserError where it is no such corpus.
+    """
+    return open_parallel(corpus, data) if data.rows == "parallel" else _open_text(corpus, data)
 
 
-def tokenized(recipe: Recipe, texts: Source | Parallel, kept: Mapping[str, Path], home: Path) -> Corpus:
+def _open_text(corpus: Any, data: Data) -> Source | Prepared:
+    return open_prepared(corpus, data) or open_source(corpus, data)
+
+
+def tokenized(recipe: Recipe, texts: Source | Parallel | Prepared, kept: Mapping[str, Path], home: Path) -> Corpus:
     """A recipe's corpus; kept: tokenizers that are there already, by the section of the recipe that asks for them."""
 
     def spec(section: str) -> Any:
@@ -67,8 +74,8 @@ def tokenized(recipe: Recipe, texts: Source | Parallel, kept: Mapping[str, Path]
         return asked.model_copy(update={"file": str(kept[section])}) if asked is not None and section in kept else asked
 
     data, places = recipe.data, {"valid": recipe.data.valid, "test": recipe.data.test}
-    if isinstance(texts, Source):
-        valid_source = None if data.valid is None else open_source(data.valid, data)
+    if not isinstance(texts, Parallel):
+        valid_source = None if data.valid is None else _open_text(data.valid, data)
         return prepare(texts, spec("tokenizer"), data, valid_source=valid_source, home=home)
     given = {split: open_parallel(place, data) for split, place in places.items() if place is not None}
     seed, source_spec = recipe.train.seed, spec("source_tokenizer")
@@ -76,7 +83,12 @@ def tokenized(recipe: Recipe, texts: Source | Parallel, kept: Mapping[str, Path]
 
 
 def prepare(
-    source: Source, spec: TokenizerSpec, data: Data, *, valid_source: Source | None = None, home: Path
+    source: Source | Prepared,
+    spec: TokenizerSpec,
+    data: Data,
+    *,
+    valid_source: Source | Prepared | None = None,
+    home: Path,
 ) -> Corpus:
     """Tokenizes a source once; a second call reads what the first one wrote.
 
@@ -84,12 +96,12 @@ def prepare(
         UserError: the source cannot be read or split, the tokenizer does not fit, or the home cannot be written.
     """
     with _room(home):
-        tokenizer = _tokenizer(source, spec, home)
+        tokenizer = tokenizer_for(source, spec, home)
         store, key = _store(source, tokenizer, home)
         if valid_source:
             held_out, valid_key = _store(valid_source, tokenizer, home)
             splits = store.whole(), held_out.whole()
-            key = _hash(key, valid_key)
+            key = hashed(key, valid_key)
         elif store.cut:
             splits = store.split()
         else:
@@ -117,15 +129,15 @@ def prepare_parallel(
     source_spec: of the sources' own vocabulary; None = one tokenizer learns from both sides.
     """
     with _room(home):
-        tokenizer = _tokenizer(train.both if source_spec is None else train.target, spec, home)
-        source_tokenizer = None if source_spec is None else _tokenizer(train.source, source_spec, home)
+        tokenizer = tokenizer_for(train.both if source_spec is None else train.target, spec, home)
+        source_tokenizer = None if source_spec is None else tokenizer_for(train.source, source_spec, home)
 
         def pairs(of: Parallel) -> tuple[Tokens, Store, str]:
             source, source_key = _store(of.source, source_tokenizer or tokenizer, home)
             target, target_key = _store(of.target, tokenizer, home)
             if source.meta["documents"] != target.meta["documents"]:
                 raise UserError(f"{of.both.name}: a text in it has no token, so that pairs cannot be told apart")
-            return replace(target.whole(), source=source.whole()), target, _hash(source_key, target_key)
+            return replace(target.whole(), source=source.whole()), target, hashed(source_key, target_key)
 
         everything, store, key = pairs(train)
         given = {name: pairs(of) for name, of in (("valid", valid), ("test", test)) if of is not None}
@@ -134,7 +146,7 @@ def prepare_parallel(
         splits = _held_out(everything, seed, with_test=test is None) | {n: t for n, t in splits.items() if n == "test"}
     counts = {name: _pairs(tokens) for name, tokens in splits.items()}
     facts = {**_facts(store.meta, tokenizer, spec), "pairs": counts}
-    key = _hash(key, *(each for _, _, each in given.values()), seed if valid is None else None)
+    key = hashed(key, *(each for _, _, each in given.values()), seed if valid is None else None)
     corpus = Corpus(tokenizer, splits["train"], splits["valid"], key, facts, splits.get("test"), source_tokenizer)
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     left_out = f"; {facts['skipped']:,} with an empty side are left out" if facts["skipped"] else ""
@@ -147,8 +159,7 @@ def prepare_parallel(
 def _room(home: Path) -> Iterator[None]:
     """The folders that are written below the home."""
     with writing(home):
-        for name in ("tokenizers", "tokens"):
-            (home / name).mkdir(parents=True, exist_ok=True)
+        (home / "tokens").mkdir(parents=True, exist_ok=True)
         yield
 
 
@@ -176,7 +187,7 @@ def _unigram(tokens: Tokens, documents: np.ndarray) -> np.ndarray:
     chosen = np.zeros(len(tokens.documents) - 1, bool)
     chosen[documents] = True
     weight = np.repeat(chosen, np.diff(tokens.documents))
-    return np.bincount(tokens.token[weight], minlength=len(tokens.unigram))
+    return np.bincount(np.asarray(tokens.token)[weight], minlength=len(tokens.unigram))
 
 
 def _facts(meta: dict[str, Any], tokenizer: Tokenizer, spec: TokenizerSpec) -> dict[str, Any]:
@@ -209,12 +220,16 @@ def _tell_tokenizer(corpus: Corpus, spec: TokenizerSpec) -> None:
     )
 
 
-def _tokenizer(source: Source, spec: TokenizerSpec, home: Path) -> Tokenizer:
+def tokenizer_for(source: Source | Prepared, spec: TokenizerSpec, home: Path) -> Tokenizer:
+    """The tokenizer of the recipe's file, of the corpus where it is tokenized already, else one trained on it."""
     if spec.file:
         return load(spec.file, spec)
+    if isinstance(source, Prepared):
+        return load(source.folder / TOKENIZER, spec)
     fields = spec.model_dump(include={"kind", "size", "lowercase"})
-    key = _hash(TRAINING_RULE, fields, list(spec.specials.items()), source.fingerprint)
+    key = hashed(TRAINING_RULE, fields, list(spec.specials.items()), source.fingerprint)
     path = home / "tokenizers" / f"{key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         with locked(path.with_suffix(".lock"), f"training the tokenizer of {source.name}"):
             if not path.exists():
@@ -224,9 +239,10 @@ def _tokenizer(source: Source, spec: TokenizerSpec, home: Path) -> Tokenizer:
     return load(path, spec)
 
 
-def _store(source: Source, tokenizer: Tokenizer, home: Path) -> tuple[Store, str]:
-    identity = hashlib.sha256(tokenizer.json().encode()).hexdigest()
-    key = _hash(FORMAT, RULE, identity, tokenizer.special.get("eod"), source.fingerprint)
+def _store(source: Source | Prepared, tokenizer: Tokenizer, home: Path) -> tuple[Store, str]:
+    if isinstance(source, Prepared):
+        return source.store(tokenizer, home), key_of(tokenizer, source.fingerprint)
+    key = key_of(tokenizer, source.fingerprint)
     folder = home / "tokens" / key
     if damage(folder):
         with locked(folder.with_suffix(".lock"), f"tokenizing {source.name}"):
@@ -234,21 +250,25 @@ def _store(source: Source, tokenizer: Tokenizer, home: Path) -> tuple[Store, str
                 say(f"the tokens of {source.name} in {folder} are damaged ({wrong}); they are made again")
                 shutil.rmtree(folder)
             if not folder.exists():
-                partial = folder.with_suffix(".partial")
-                shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-                partial.mkdir()
-                try:
-                    pieces = _read(source, f"tokenizing {source.name}")
-                    threads = min(os.cpu_count() or 1, THREADS)
-                    write(pieces, source.name, tokenizer, partial, threads, lambda: source.tally.skipped)
-                    os.rename(partial, folder)
-                    flush(folder.parent)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
+                with whole_folder(folder) as new:
+                    (new / "part").mkdir()
+                    write_part(source, tokenizer, new / "part", {})
+                    join(new, ["part"])
     return Store(folder), key
 
 
-def _hash(*parts: Any) -> str:
+def key_of(tokenizer: Tokenizer, fingerprint: str) -> str:
+    """What the tokens of a source are kept under: equal where all is equal that they depend on."""
+    return hashed(FORMAT, RULE, tokenizer.identity, tokenizer.special.get("eod"), fingerprint)
+
+
+def write_part(source: Source, tokenizer: Tokenizer, folder: Path, about: Mapping[str, Any]) -> None:
+    """All tokens of a source into an empty folder, with `about` in its part.json."""
+    pieces, key = _read(source, f"tokenizing {source.name}"), key_of(tokenizer, source.fingerprint)
+    write(source, pieces, tokenizer, folder, {"key": key, **about})
+
+
+def hashed(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

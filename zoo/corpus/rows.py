@@ -74,8 +74,7 @@ class RowPlan:
         memory: int,
     ):
         self.tokens = tokens
-        self.token, self.flags = np.asarray(tokens.token), np.asarray(tokens.flags)
-        self.documents, self.sentences = np.asarray(tokens.documents), np.asarray(tokens.sentences)
+        self.token, self.flags, self.documents = tokens.token, tokens.flags, tokens.documents
         self.row_tokens, self.extra, self.width = row_tokens, extra, row_tokens + extra
         self.rows_per_update, self.special, self.seed = rows_per_update, special, seed
         self.asked_streams, self.memory = streams or rows_per_update, memory

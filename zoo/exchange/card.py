@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from zoo import accounting
+from zoo.corpus.remote import is_data_set
 from zoo.exchange.family import Family
 from zoo.exchange.tokenizer import JSON, TARGET
 from zoo.saved import Saved
@@ -61,7 +62,7 @@ def card(saved: Saved, family: Family, architecture: str, name: str) -> str:
     header = {key: facts[key] for key in CARRIED if key in facts}
     header |= {"library_name": "transformers", "tags": ["objective-zoo", recipe.objective["name"]]}
     header |= {"pipeline_tag": use} if use else {}
-    if own and recipe.data.corpus.startswith("hf:"):
+    if own and is_data_set(recipe.data.corpus):
         header["datasets"] = [recipe.data.corpus.removeprefix("hf:").partition(":")[0]]
     if own and recipe.data.corpus == "sotu":
         header["language"] = "en"

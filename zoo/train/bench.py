@@ -12,10 +12,12 @@ from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.progress import duration, say
 from zoo.schema import Recipe
 from zoo.train.budget import fast_rows, fitting_rows, largest_rows
+from zoo.train.cluster import cluster
 from zoo.train.feed import Feed, rows_of
 from zoo.train.start import Learner, nominal_vocab, settled, start_backend
 
 if TYPE_CHECKING:
+    from zoo.train.replicas import Feeds
     from zoo.train.step import Engine
 
 LEAST_SECONDS, LEAST_UPDATES = 10.0, 3  # of measuring, after the first update, which compiles
@@ -48,25 +50,29 @@ class Workload(NamedTuple):
     """Whole updates of one micro-batch of random tokens, on the real feed and engine."""
 
     recipe: Recipe  # as it is measured
-    feed: Feed
+    feed: "Feeds"
     engine: "Engine"
 
     def run(self, number: int) -> tuple[float, float]:
         """Update `number`: the seconds its batch took, and the seconds it took itself."""
-        from zoo.train.replicas import to_device
-
         begin = time.perf_counter()
         update = self.feed.update(number)
         made = time.perf_counter()
         factors = update.factors(self.engine.scales)
-        _, norm = self.engine.update(to_device(update.batches[0]), factors, 1e-5, number)
+        _, norm = self.engine.update(update.batches[0], factors, 1e-5, number, update.firsts[0])
         float(norm)  # waits for the device
         return made - begin, time.perf_counter() - made
 
 
 def workload(recipe: Recipe, rows: int | None = None, context: int | None = None) -> Workload:
-    """`rows` x `context` tokens an update; rows None = the recipe's micro-batch, context None = its row length."""
+    """`rows` x `context` tokens an update; rows None = as many as suit each replica, context None = its row length.
+
+    Replicas are those that `zoo pretrain` would train with.
+    """
     start_backend()
+    from zoo.train.replicas import Feeds, connect
+
+    replicas = connect(cluster())
     tokens = context or recipe.row_tokens
     longest = max(tokens, recipe.model.context)
     recipe = settled(recipe.with_changes(model={"context": longest}))
@@ -75,21 +81,22 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
         def even(rows: int) -> int:  # where every second row runs backwards
             return rows + rows % 2 if recipe.data.bidirectional else rows
 
-        rows = even(fitting_rows(recipe.with_rows(even(fast_rows(tokens)), tokens)))
+        rows = even(fitting_rows(recipe.with_rows(even(fast_rows(tokens)), tokens))) * replicas.count
     recipe = recipe.with_rows(rows, tokens).with_changes(train={"micro_rows": rows})
 
     from zoo.train.optimizer import Optimizer
     from zoo.train.step import Engine
 
     vocab = nominal_vocab(recipe)
-    learner = Learner(recipe, vocab, recipe.train.precision)
-    engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights))
+    with replicas.scope():
+        learner = Learner(recipe, vocab, recipe.train.precision)
+        engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights), replicas)
     corpus: Any = RandomTokens.drawn(
         8 * rows * (tokens + 1), len(vocab.special), vocab.used, paired=learner.objective.encodes
     )
     planned = rows_of(recipe, learner.objective, corpus, vocab.special, seed=0)
-    feed = Feed(learner.objective, planned, rows, rows, 0)
-    return Workload(recipe, feed, engine)
+    feeds = [Feed(learner.objective, planned, rows, rows, 0, share) for share in replicas.shares]
+    return Workload(recipe, Feeds(replicas, feeds), engine)
 
 
 def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -> dict[str, Any]:

@@ -24,14 +24,14 @@ PORT = 20_000  # of a Kubernetes worker
 
 
 def launch(arguments: list[str], workers: int) -> int:
-    """Starts so many workers of `zoo pretrain ARGUMENTS` on this machine, each on cores of its own.
+    """Starts so many workers of `zoo pretrain ARGUMENTS` on this machine, on cores of their own where these suffice.
 
     What they write comes with their number in front. A signal goes on to all of them; when one ends badly the others
     are stopped. Returns the exit code of the first that ended badly, else 0.
     """
     cores = sorted(os.sched_getaffinity(0))
-    if not 1 <= workers <= len(cores):
-        raise UserError(f"--workers is {workers}; this machine has {len(cores)} cores, and each worker needs one")
+    if workers > len(cores):
+        say(f"zoo launch: {workers} workers share {len(cores)} cores, which is slower than {len(cores)} workers")
     command = [sys.executable, "-m", "zoo", "pretrain", *arguments]
     processes: list[subprocess.Popen[str]] = []
     forwards: list[threading.Thread] = []
@@ -42,7 +42,8 @@ def launch(arguments: list[str], workers: int) -> int:
             process = subprocess.Popen(
                 command, env={**os.environ, **described}, start_new_session=True, errors="replace", **pipes
             )
-            own = cores[len(cores) * index // workers : len(cores) * (index + 1) // workers]
+            begin, end = (len(cores) * n // workers for n in (index, index + 1))
+            own = cores[begin : max(end, begin + 1)]
             os.sched_setaffinity(process.pid, own)  # TensorFlow makes as many threads as it may use cores
             processes.append(process)
             for source, into in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):

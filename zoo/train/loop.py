@@ -223,7 +223,7 @@ class Loop:
             f" {self.session.feed.micro_rows} rows at once; in {self.folder}"
         )
         if self.replicas.count > 1:
-            size = 4 * self.session.learner.count_params()  # float32
+            size = self.session.learner.count_params() * (4 if train.reduce == "float32" else 2)
             say(
                 f"{self.replicas.count} replicas in {self.replicas.workers} workers share every update, and add up"
                 f" {amount(size)}B of gradients"

@@ -3,18 +3,15 @@
 Worker 0 listens on its own address, the others come and say who they are, and when all are there it lets them go.
 """
 
-import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
 
 from zoo.errors import UserError
-from zoo.progress import PLAIN_SECONDS, say
+from zoo.progress import say
 from zoo.train.cluster import Cluster
+from zoo.waiting import WAIT, longest_wait, until
 
-WAIT = "ZOO_WAIT"  # the variable that says for how many seconds
-LONGEST_WAIT = 600
 GO = "go"
 
 
@@ -24,7 +21,7 @@ def meet(cluster: Cluster) -> None:
     Raises:
         UserError: one did not come in time, belongs to another cluster, or an address cannot be used.
     """
-    wait = float(os.environ.get(WAIT, LONGEST_WAIT))
+    wait = longest_wait()
     count = len(cluster.addresses)
     say(f"worker {cluster.worker} of {count} ({cluster.how}): waiting for the others, {wait:.0f} s at most")
     problem = _wait_for_all(cluster, wait) if cluster.worker == 0 else _come(cluster, wait)
@@ -40,7 +37,7 @@ def _wait_for_all(cluster: Cluster, wait: float) -> str | None:
     problem = None
     try:
         with socket.create_server(("", _place(cluster, 0)[1])) as door:
-            for _ in _until(wait, lambda: f"still waiting for {', '.join(missing.values())}"):
+            for _ in until(wait, lambda: f"still waiting for {', '.join(missing.values())}"):
                 if not missing or problem:
                     break
                 if not select.select([door], [], [], 0.2)[0]:
@@ -68,7 +65,7 @@ def _wait_for_all(cluster: Cluster, wait: float) -> str | None:
 def _come(cluster: Cluster, wait: float) -> str | None:
     """As another worker; what is wrong, or None."""
     first = cluster.named(0)
-    for _ in _until(wait, lambda: f"still waiting for {first}"):
+    for _ in until(wait, lambda: f"still waiting for {first}"):
         try:
             with socket.create_connection(_place(cluster, 0), timeout=5) as caller:
                 caller.sendall(f"{_greeting(cluster, cluster.worker)}\n".encode())
@@ -78,16 +75,6 @@ def _come(cluster: Cluster, wait: float) -> str | None:
         except OSError:
             time.sleep(0.2)  # it is not there yet
     return f"{first} did not come in {wait:.0f} s; {WAIT} says how long to wait"
-
-
-def _until(wait: float, waiting: Callable[[], str]) -> Iterator[None]:
-    """Again and again for `wait` seconds; says now and then what is waited for."""
-    begin = told = time.monotonic()
-    while (now := time.monotonic()) - begin < wait:
-        if now - told >= PLAIN_SECONDS:
-            told = now
-            say(waiting())
-        yield
 
 
 def _greeting(cluster: Cluster, number: int) -> str:

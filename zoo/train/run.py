@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from zoo.corpus.remote import is_address
 from zoo.disk import make_folder, write_whole
 from zoo.errors import RunFailed, UserError, some
 from zoo.registry import read_sections
@@ -198,7 +199,7 @@ def asked(recipe: Recipe, given: dict[str, Any], data: Any) -> Recipe:
 
 def _absolute(place: str | None) -> str | None:
     """The same place from any folder; names stay names."""
-    if not place or place == "sotu" or place.startswith("hf:"):
+    if not place or place == "sotu" or place.startswith("hf:") or is_address(place):
         return place
     return str(Path(place).expanduser().absolute())
 

@@ -81,6 +81,7 @@ class Engine(Evaluator):
         self.memory = memory_of(recipe, streams, learner.network.compute_dtype)
         self.scales = learner.objective.scales
         self.failed = tf.Variable(HEALTHY, dtype=tf.int64, trainable=False, name="failed")
+        self.reduced_bytes = 0  # that a replica adds to those of the others in an update, once one was traced
         self.gradients: dict[str, tf.Variable] | None = None  # made when an update has several micro-batches
         self._whole = self._compiled(self._whole_update)
         self._part = self._compiled(self._add_gradient)
@@ -184,8 +185,16 @@ class Engine(Evaluator):
         gradients, totals = self._backward(batch, factors, update, first)
         return self.replicas.sum(totals), self._clip_and_apply(gradients, learning_rate, update)
 
+    def _reduced(self, gradients: dict[str, Any]) -> dict[str, Any]:
+        """Gradients added up over all replicas; they travel as train.reduce says."""
+        if self.replicas.count == 1:
+            return gradients
+        sent = {name: tf.cast(gradient, self.train.reduce) for name, gradient in gradients.items()}
+        self.reduced_bytes = sum(value.dtype.size * value.shape.num_elements() for value in sent.values())
+        return {name: tf.cast(value, tf.float32) for name, value in self.replicas.sum(sent).items()}
+
     def _clip_and_apply(self, gradients: dict[str, Any], learning_rate: Any, update: Any) -> Any:
-        gradients = self.replicas.sum(gradients)
+        gradients = self._reduced(gradients)
         norm = tf.linalg.global_norm(list(gradients.values()))
         healthy = tf.math.is_finite(norm) & tf.equal(self.failed, HEALTHY)
 
