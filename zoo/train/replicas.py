@@ -25,6 +25,7 @@ from zoo.train.feed import Feed, Share, Update, weights_of
 from zoo.train.meeting import meet
 from zoo.train.run import differences
 
+SMALL = 1 << 16  # numbers: a collective of fewer takes as long as one of so many
 CHUNK = 1 << 22  # numbers that go from worker 0 to the others at a time: 16 MB
 SILENCE = 20  # seconds without a sign of life after which a worker counts as lost
 START = 120  # seconds for TensorFlow to connect workers that are there
@@ -68,11 +69,21 @@ class Replicas:
         return tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], found)
 
     def sum(self, values: Any) -> Any:
-        """Tensors of one type added up over all replicas; inside of what they run."""
+        """Tensors of one type added up over all replicas; inside of what they run. Small ones travel as one."""
         if self.count == 1:
             return values
-        made = tf.nest.map_structure(tf.identity, values)  # an argument as it came has no device to be added up on
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, made)
+        made = [tf.identity(value) for value in tf.nest.flatten(values)]  # an argument has no device to be added up on
+        sizes = [value.shape.num_elements() for value in made]
+        small = [n for n, size in enumerate(sizes) if size <= SMALL]
+        large = [n for n, size in enumerate(sizes) if size > SMALL]
+        packed = [tf.concat([tf.reshape(made[n], [-1]) for n in small], 0)] if small else []
+        sums = tf.distribute.get_replica_context().all_reduce(
+            tf.distribute.ReduceOp.SUM, [*(made[n] for n in large), *packed]
+        )
+        parts = tf.split(sums[-1], [sizes[n] for n in small]) if small else []
+        for n, total in zip([*large, *small], [*sums[: len(large)], *parts], strict=True):
+            made[n] = tf.reshape(total, made[n].shape)
+        return tf.nest.pack_sequence_as(values, made)
 
     def total(self, found: dict[str, float]) -> dict[str, float]:
         """The numbers that each process found, by name, added up."""
@@ -153,8 +164,8 @@ class Replicas:
         other = [number for number in named if number != self.index]
         if told is not None:
             who = told[0]
-        elif other:
-            who = f"{cluster.named(other[0])} is lost"
+        elif other or "CoordinationService/Heartbeat" in text:  # which worker 0 answers, and answers no more
+            who = f"{cluster.named(other[0] if other else 0)} is lost"
         else:
             return f"training together failed: {' '.join(text.split())[:300]}"
         if told is None:
