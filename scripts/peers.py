@@ -39,10 +39,13 @@ def run(command: list[str]) -> Numbers:
 
 
 def in_turns(commands: Mapping[str, list[str]], turns: int) -> dict[str, Numbers]:
-    """Runs all commands one after another, so many times; the medians of what each prints."""
+    """Runs all commands one after another, so many times; the medians of what each prints.
+
+    Every second turn goes backwards, so that a machine that slows down does not favour those that come first.
+    """
     found: dict[str, list[Numbers]] = {name: [] for name in commands}
     for turn in range(turns):
-        for name, command in commands.items():
+        for name, command in list(commands.items())[:: -1 if turn % 2 else 1]:
             found[name].append(run(command))
             print(f"turn {turn + 1}: {name}: {json.dumps(found[name][-1])}", file=sys.stderr, flush=True)
     return {
