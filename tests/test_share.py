@@ -22,7 +22,7 @@ from zoo.corpus.prepare import Corpus, open_texts, tokenized
 from zoo.corpus.remote import path_of, put
 from zoo.corpus.share import merge, prepare_share
 from zoo.disk import MANIFEST, write_manifest
-from zoo.errors import UserError
+from zoo.errors import RunFailed, UserError
 from zoo.schema import Recipe
 from zoo.train.feed import rows_of
 from zoo.train.run import read_metrics
@@ -331,6 +331,30 @@ def test_a_full_disk_keeps_nothing(tmp_path: Path, bucket: str, monkeypatch: pyt
         index = np.random.default_rng(0).integers(0, len(token), (7, 50))
         assert np.array_equal(token.take(index), expected[index])
     assert not any(np.fromfile(file, bool).any() for file in (home / "fetched").glob("*.here"))
+
+
+def test_a_store_that_is_away_is_asked_again(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    place, home = write_texts(tmp_path / "texts", [[2000, 2000], [3000]]), tmp_path / "home"
+    expected = np.asarray(corpus_of(place, home).train.token)
+    shared(place, f"{bucket}/out", 2, home)
+    token = corpus_of(f"{bucket}/out", home).train.token
+    real, failures = MemoryFileSystem.cat_ranges, iter([True, True, False, *[True] * 9])
+
+    def failing(self: Any, *given: Any, **options: Any) -> Any:
+        if next(failures):
+            raise TimeoutError("no answer")
+        return real(self, *given, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_ranges", failing)
+    monkeypatch.setattr("zoo.corpus.joined.RETRIES", (0, 0, 0, 0))
+    assert np.array_equal(token.take(np.arange(99)), expected[:99])
+    assert capsys.readouterr().err.count("token.bin: cannot be reached (no answer); asking again in 0 s") == 2
+    with pytest.raises(RunFailed, match=r"cannot be reached \(no answer\); a run goes on with --resume"):
+        token.take(np.arange(len(token) - 9, len(token)))
 
 
 def test_a_store_that_fails_leaves_no_share(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,9 @@ Settings = Annotated[
 ]
 Corpus = Annotated[
     str | None,
-    typer.Option(metavar="SRC", help="The text: a file, folder or glob, or hf:NAME[:CONFIG]. Default: the recipe's."),
+    typer.Option(
+        metavar="SRC", help="The text: a file, folder, glob, address or hf:NAME[:CONFIG]. Default: the recipe's."
+    ),
 ]
 Checkpoint = Annotated[
     str,

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -10,9 +11,11 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from zoo.corpus.remote import reachable
+from zoo.errors import RunFailed, UserError
+from zoo.progress import say
 
 BLOCK = 1 << 16  # bytes of a remote file that are fetched at once: a row of 1,024 tokens lies in one or two
-
+RETRIES = (1, 5, 30, 120)  # seconds to wait, after what the store's library has tried itself, before it is asked again
 FREE = 0.05  # of the disk, which is left to others: without it blocks are not kept, and fetched when they are asked for
 
 
@@ -100,11 +103,22 @@ class Fetched:
         return found
 
     def _fetched(self, blocks: np.ndarray) -> dict[int, np.ndarray]:
+        """The blocks as the store has them. RunFailed where it cannot be reached for some minutes."""
         begins = (blocks * self.block).tolist()
         ends = [min(begin + self.block, self.size) for begin in begins]
-        with reachable(str(self.remote)):
-            found = self.remote.fs.cat_ranges([self.remote.path] * len(begins), begins, ends, on_error="raise")
-        return {int(n): np.frombuffer(content, self.array.dtype) for n, content in zip(blocks, found, strict=True)}
+        for wait in (*RETRIES, None):
+            try:
+                with reachable(str(self.remote)):
+                    paths = [self.remote.path] * len(begins)
+                    found = self.remote.fs.cat_ranges(paths, begins, ends, on_error="raise")
+                    parts = (np.frombuffer(content, self.array.dtype) for content in found)
+                    return dict(zip(blocks.tolist(), parts, strict=True))
+            except UserError as error:
+                if wait is None:
+                    raise RunFailed(f"{error}; a run goes on with --resume") from None
+                say(f"{error}; asking again in {wait} s")
+                time.sleep(wait)
+        raise AssertionError("the last try returns or raises")
 
     def _has_room(self) -> bool:
         """Whether the disk can take more: a hole that it cannot fill would end the process (SIGBUS)."""

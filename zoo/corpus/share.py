@@ -112,16 +112,17 @@ def _is_made(target: Path, key: str) -> bool:
         return False
     try:
         meta = json.loads((target / PART).read_text(encoding="utf-8"))
-        if disk.MANIFEST in found and all(found.get(name) == size for name, size in meta["files"].items()):
-            if meta["key"] != key:
-                raise UserError(f"{target} was made of another text or with another tokenizer; give another --out")
-            return True
+        other = meta["key"] != key
+        whole = disk.MANIFEST in found and all(found.get(name) == size for name, size in meta["files"].items())
     except (OSError, ValueError, LookupError, TypeError):
-        say(f"{target} is damaged")
-    say(f"{target} is not whole; it is made again")
-    if not is_address(target):
-        shutil.rmtree(target)
-    return False
+        other = whole = False
+    if whole and other:
+        raise UserError(f"{target} was made of another text or with another tokenizer; give another --out")
+    if not whole:
+        say(f"{target} is not whole; it is made again")
+        if not is_address(target):
+            shutil.rmtree(target)
+    return whole
 
 
 def merge(out: str, home: Path) -> dict[str, Any]:
