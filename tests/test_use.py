@@ -1,5 +1,7 @@
 """A trained model writes, fills in and scores; what is fast says what the plain way says."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -163,6 +165,19 @@ def test_the_score_of_the_others_hides_one_token_at_a_time(filling):
     assert score(filling, texts) == pytest.approx(by_hand, abs=1e-3)
 
 
+def test_the_rest_of_a_word_is_hidden_where_asked(filling):
+    texts = ["to bed", "", "or, not x"]
+    by_hand = [0.0] * len(texts)
+    for n, text in enumerate(texts):
+        for word in re.finditer(r"\w+\s*|[^\w\s]\s*", text):
+            for place in range(*word.span()):
+                blanked = text[:place] + "[MASK]" * (word.end() - place) + text[word.end() :]
+                first = fill(filling, [blanked], best=SIZE)[0].blanks[0]
+                by_hand[n] += np.log(next(guess.chance for guess in first if guess.token == text[place]))
+    assert score(filling, texts, within_word=True) == pytest.approx(by_hand, abs=1e-3)
+    assert not np.allclose(score(filling, texts), by_hand, rtol=0, atol=3e-3)
+
+
 def test_the_likeliest_guess_stands_in_the_text(filling):
     (filled,) = filling.fill(["a [MASK]b<mask>"])
     first, second = (guesses[0].token for guesses in filled.blanks)
@@ -183,6 +198,8 @@ def test_what_cannot_be_is_refused(causal, filling):
         causal.generate(["a" * 24])
     with pytest.raises(UserError, match=r"text 2 has 30 tokens"):
         causal.score(["a", "a" * 30])
+    with pytest.raises(UserError, match="reads from the left: no token of its score sees the rest"):
+        causal.score(["a"], within_word=True)
     with pytest.raises(UserError, match=r"top_p is 0.0"):
         causal.generate(["a"], top_p=0.0)
     with pytest.raises(UserError, match="unknown key 'topk'; did you mean 'top_k'"):

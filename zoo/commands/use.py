@@ -1,5 +1,6 @@
 """The commands that use a trained model: it writes, fills in, scores, shows where it looks."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -145,13 +146,20 @@ def parse(
         say(line) if output is None else print(line)
 
 
+WithinWord = Annotated[
+    bool, typer.Option("--within-word", help="Hide the rest of a token's word too; not for causal models.")
+]
+
+
 def score(
     checkpoint: Checkpoint,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A text file; every line that is not empty is scored.")],
+    within_word: WithinWord = False,
 ) -> None:
     """How likely a model finds each line of a file.
 
-    In nats: the log-likelihood by a causal model, the pseudo-log-likelihood by any other (every token hidden in turn).
+    In nats: the log-likelihood by a causal model, the pseudo-log-likelihood by any other (every token hidden in turn;
+    with --within-word also what follows it in its word, which would give it away: Kauf and Ivanova 2023).
     A line of output has the score, a tab, and the text.
 
     \b
@@ -164,7 +172,7 @@ def score(
     from zoo.use.loaded import load
 
     model = load(checkpoint)
-    nats = model.score(texts)
+    nats = model.score(texts, within_word=within_word)
     for value, text in zip(nats, texts, strict=True):
         print(f"{value:.4f}\t{text}")
     tokens = sum(len(model.tokenizer.encode(text)) for text in texts)
@@ -174,6 +182,11 @@ def score(
 def evaluate(
     checkpoint: Checkpoint,
     data: Corpus = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(metavar="SRC", help="Minimal pairs instead: BLiMP's folder, .zip or .jsonl, or hf:NAME."),
+    ] = None,
+    within_word: WithinWord = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="How it is read: evaluation.memory=640. Repeatable."),
@@ -185,12 +198,23 @@ def evaluate(
     Those that training tells of its validation split; with --data, those of all of that text. A causal model's are a
     likelihood, which is also told as perplexity and in bits.
 
+    With --suite, of how many minimal pairs the model finds the good sentence likelier, by `zoo score`: for every
+    phenomenon and paradigm, with the interval that holds in 95 of 100 samples (Wilson).
+
     \b
     Examples:
       zoo eval gpt2-nano
+      zoo eval bert-nano --suite BLiMP.zip --within-word
       zoo eval runs/transformer-xl-nano-1 --set evaluation.memory=512 --set evaluation.same_length=true
       zoo eval runs/transformer-xl-wt103-base-1 --data wiki.test.tokens --json
     """
+    if suite is not None:
+        if data is not None or settings:
+            raise UserError("--suite goes with neither --data nor --set: its sentences are read one by one")
+        _judge(checkpoint, suite, within_word, as_json)
+        return
+    if within_word:
+        raise UserError("--within-word is for --suite")
     asked = overrides(settings)
     if other := sorted(asked.keys() - {"evaluation"}):
         raise UserError(f"zoo eval reads a model that is made: --set takes keys of evaluation, not of {other[0]}")
@@ -198,6 +222,16 @@ def evaluate(
 
     found = measure(checkpoint, data, **asked.get("evaluation", {}))
     print_found(found, as_json)
+
+
+def _judge(checkpoint: str, suite: str, within_word: bool, as_json: bool) -> None:
+    from zoo.report.minimal_pairs import as_numbers, table
+    from zoo.use.loaded import load
+    from zoo.use.minimal_pairs import judge, read_pairs
+
+    pairs = read_pairs(suite)
+    judged = judge(load(checkpoint), pairs, within_word=within_word)
+    print(json.dumps(as_numbers(judged)) if as_json else "\n".join(table(judged)))
 
 
 def attention(

@@ -53,6 +53,22 @@ def open_hub(place: str, columns: Columns) -> tuple[str, "IterableDataset"]:
     return str(builder.hash), stream.select_columns(columns_to_read(place, columns, names))
 
 
+def configurations(place: str) -> list[str]:
+    """The data sets hf:NAME:CONFIG of `hf:NAME`; one that names its configuration is the only one.
+
+    Raises:
+        UserError: the Hub cannot be reached, or has no such data set.
+    """
+    from datasets import get_dataset_config_names
+    from datasets.exceptions import DatasetsError
+
+    name, _, config = place.removeprefix("hf:").partition(":")
+    try:
+        return [f"hf:{name}:{each}" for each in ([config] if config else get_dataset_config_names(name))]
+    except (DatasetsError, http_error(), OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{place}: {_line(error)}") from None
+
+
 def records(place: str, columns: Columns, stream: "IterableDataset") -> Iterator[Record]:
     """Each record's values in the columns.
 

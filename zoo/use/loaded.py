@@ -105,9 +105,9 @@ class Loaded:
         """Every text with its blanks filled in, and the `best` guesses for each blank; see zoo.use.fill."""
         return fill(self, texts, best)
 
-    def score(self, texts: list[str]) -> np.ndarray:
+    def score(self, texts: list[str], *, within_word: bool = False) -> np.ndarray:
         """[texts] float64, nats: the log-likelihood, or the pseudo-log-likelihood; see zoo.use.score."""
-        return score(self, texts)
+        return score(self, texts, within_word=within_word)
 
     def check_head(self) -> None:
         """Raises UserError for a bare encoder, which cannot say which token stands where."""

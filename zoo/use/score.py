@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.batch import Batch
+from zoo.batch import Batch, Rows
+from zoo.corpus.starts import WORD_START
+from zoo.errors import UserError
 from zoo.noise import Noise
+from zoo.places import places as chosen_places
 from zoo.progress import progress
 from zoo.use.frame import STEP, Frame, rounded_up
 
@@ -19,20 +22,38 @@ TOKENS = 4096  # read at once
 LOGITS = 1 << 26  # scores at once: 256 MB
 
 
-def score(model: "Loaded", texts: list[str]) -> np.ndarray:
+def score(model: "Loaded", texts: list[str], *, within_word: bool = False) -> np.ndarray:
     """[texts] float64, nats: how likely each text is.
 
     Of a causal model the log-likelihood: the sum over tokens, each given those before it and the end of a document
     before all (where the tokenizer has no such token, the first one is not counted). Of the others the
     pseudo-log-likelihood: the sum over tokens, each hidden alone and given all others (Salazar et al. 2020, section 2).
 
-    Raises UserError for a text longer than the context.
+    within_word: beside a token those after it in its word are hidden too, since the rest of a long word gives its
+    beginning away (Kauf and Ivanova 2023, PLL-word-l2r). Words are those of zoo/corpus/starts.py; a token of white
+    space alone is of the word before it.
+
+    Raises UserError for a text longer than the context, and where `within_word` makes no sense.
     """
-    return score_ids(model, [model.tokenizer.encode(text) for text in texts])
+    if not within_word:
+        return score_ids(model, [model.tokenizer.encode(text) for text in texts])
+    if model.learner.objective.visibility == "causal":
+        raise UserError(f"{model.recipe.name} reads from the left: no token of its score sees the rest of its word")
+    found = model.tokenizer.encode_pieces(texts)
+    cuts = np.cumsum(found.counts)[:-1]
+    ends = [_word_ends(flags) for flags in np.split(found.flags, cuts)]
+    return score_ids(model, np.split(found.ids, cuts), ends)
 
 
-def score_ids(model: "Loaded", ids: list[np.ndarray]) -> np.ndarray:
-    """The same for the tokens of texts."""
+def _word_ends(flags: np.ndarray) -> np.ndarray:
+    """[tokens] of every token the place after its word."""
+    last = np.append(flags[1:] & WORD_START, True).astype(bool)[: len(flags)]
+    after = np.where(last, np.arange(1, len(flags) + 1), len(flags))
+    return np.minimum.accumulate(after[::-1])[::-1]
+
+
+def score_ids(model: "Loaded", ids: list[np.ndarray], ends: list[np.ndarray] | None = None) -> np.ndarray:
+    """The same for the tokens of texts; ends: up to where tokens are hidden together with each of them."""
     model.check_head()
     frame, objective = Frame(model), model.learner.objective
     frame.check(ids)
@@ -53,13 +74,22 @@ def score_ids(model: "Loaded", ids: list[np.ndarray]) -> np.ndarray:
             if causal:
                 batch = objective.make_batch(Noise(0, 0, 0, height), rows)
             else:
-                chosen = np.zeros(rows.token.shape, bool)
-                chosen[np.arange(len(now)), [len(frame.before) + place for _, place in now]] = True
-                batch = objective.ask(rows, chosen)
+                until = [place + 1 if ends is None else ends[n][place] for n, place in now]
+                batch = _asking(model, rows, len(frame.before), [place for _, place in now], until)
             nats_B = np.asarray(read(batch), np.float64).sum(axis=1)
             np.add.at(found, [n for n, _ in now], nats_B[: len(now)])
             advance(len(now))
     return found
+
+
+def _asking(model: "Loaded", rows: Rows, before: int, places: list[int], until: list[int]) -> Batch:
+    """One token of each row is asked for, and those after it up to `until` are hidden as well."""
+    column, begin, end = np.arange(rows.token.shape[1]) - before, *np.zeros((2, len(rows.token), 1), np.int64)
+    begin[: len(places), 0], end[: len(until), 0] = places, until
+    hidden = (column >= begin) & (column < end)
+    batch = model.learner.objective.ask(rows, hidden)
+    (task,) = model.learner.objective.token_tasks
+    return batch._replace(tasks={task: chosen_places(hidden & (column == begin), rows.token, 1)})
 
 
 def _reader(model: "Loaded") -> Any:
