@@ -511,3 +511,55 @@ def test_xlnet_goes_on_from_its_memory_in_both_directions(tmp_path: Path) -> Non
             kept = np.asarray(remembered.state()[f"blocks.{block}"])[:, -len(mem) :]
             assert difference(kept, mem.numpy().swapaxes(0, 1)) < 1e-5
     assert len(mems[0]) == memory  # it was filled, and moved on
+
+
+SENTENCES = [
+    "The people of the United States are free.",
+    "The unquestionable sanctuaries weren't there.",
+    "It was so, and nobody misunderstood.",
+]
+
+
+def test_sentences_are_as_likely_for_their_classes(tmp_path: Path) -> None:
+    """By torch alone, from the exported folder: Salazar et al. 2020, and Kauf and Ivanova 2023 by the marks `##`."""
+    import torch
+    from transformers import AutoTokenizer, BertForMaskedLM, GPT2LMHeadModel
+
+    def log_softmax(scores: Any) -> Any:
+        return torch.log_softmax(scores.double(), -1)
+
+    assert cli.run(["export", "gpt2-nano", str(tmp_path / "gpt2")]) == 0
+    tokenizer, causal = (
+        AutoTokenizer.from_pretrained(tmp_path / "gpt2"),
+        GPT2LMHeadModel.from_pretrained(tmp_path / "gpt2"),
+    )
+    expected = []
+    for text in SENTENCES:
+        ids = torch.tensor([tokenizer.eos_token_id, *tokenizer(text)["input_ids"]])
+        with torch.no_grad():
+            nats = log_softmax(causal(ids[None]).logits[0, :-1])
+        expected.append(float(nats.gather(1, ids[1:, None]).sum()))
+    assert zoo.load("gpt2-nano").score(SENTENCES) == pytest.approx(expected, abs=1e-3)
+
+    assert cli.run(["export", "bert-nano", str(tmp_path / "bert")]) == 0
+    tokenizer, masked = (
+        AutoTokenizer.from_pretrained(tmp_path / "bert"),
+        BertForMaskedLM.from_pretrained(tmp_path / "bert"),
+    )
+    masked.eval()
+    alone, within = [0.0] * len(SENTENCES), [0.0] * len(SENTENCES)
+    for n, text in enumerate(SENTENCES):
+        ids = torch.tensor(tokenizer(text)["input_ids"])
+        goes_on = [token.startswith("##") for token in tokenizer.convert_ids_to_tokens(ids.tolist())]
+        for place in range(1, len(ids) - 1):
+            end = next(at for at in range(place + 1, len(ids)) if not goes_on[at])
+            for found, until in ((alone, place + 1), (within, end)):
+                hidden = ids.clone()
+                hidden[place:until] = tokenizer.mask_token_id
+                with torch.no_grad():
+                    scores = masked(hidden[None]).logits[0, place]
+                found[n] += float(log_softmax(scores)[ids[place]])
+    model = zoo.load("bert-nano")
+    assert model.score(SENTENCES) == pytest.approx(alone, abs=1e-3)
+    assert model.score(SENTENCES, within_word=True) == pytest.approx(within, abs=1e-3)
+    assert alone != pytest.approx(within, abs=1e-2)
