@@ -521,7 +521,7 @@ SENTENCES = [
 
 
 def test_sentences_are_as_likely_for_their_classes(tmp_path: Path) -> None:
-    """By torch alone, from the exported folder: Salazar et al. 2020, and Kauf and Ivanova 2023 by the marks `##`."""
+    """By torch alone, from the exported folder: Salazar et al. 2020, and Kauf and Ivanova 2023, words by hand."""
     import torch
     from transformers import AutoTokenizer, BertForMaskedLM, GPT2LMHeadModel
 
@@ -549,8 +549,13 @@ def test_sentences_are_as_likely_for_their_classes(tmp_path: Path) -> None:
     masked.eval()
     alone, within = [0.0] * len(SENTENCES), [0.0] * len(SENTENCES)
     for n, text in enumerate(SENTENCES):
-        ids = torch.tensor(tokenizer(text)["input_ids"])
-        goes_on = [token.startswith("##") for token in tokenizer.convert_ids_to_tokens(ids.tolist())]
+        end_of_text = tokenizer.convert_tokens_to_ids("<eod>")  # around a text, as in its packed rows
+        inside = tokenizer(text, add_special_tokens=False)["input_ids"]
+        tokens = ["", *tokenizer.convert_ids_to_tokens(inside), ""]
+        goes_on = [False] * len(tokens)
+        for at in range(2, len(tokens) - 1):
+            goes_on[at] = tokens[at][0].isalnum() and tokens[at][0] != "Ġ" and tokens[at - 1][-1].isalnum()
+        ids = torch.tensor([end_of_text, *inside, end_of_text])
         for place in range(1, len(ids) - 1):
             end = next(at for at in range(place + 1, len(ids)) if not goes_on[at])
             for found, until in ((alone, place + 1), (within, end)):
