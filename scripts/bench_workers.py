@@ -11,6 +11,7 @@ import argparse
 import statistics
 import subprocess
 import sys
+from typing import Any
 
 from peers import machine, publish
 
@@ -39,8 +40,8 @@ def work(name: str, how: str) -> None:
 
 def speeds(name: str, turns: int) -> dict[str, float]:
     """Tokens a second of both, from the median of their turns."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-    workers = {
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    workers: dict[str, Any] = {
         how: subprocess.Popen([sys.executable, __file__, name, "--as", how], **pipes) for how in (ALONE, IN_CLUSTER)
     }
     tokens, _ = (int(worker.stdout.readline()) for worker in workers.values())

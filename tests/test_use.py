@@ -178,6 +178,14 @@ def test_the_rest_of_a_word_is_hidden_where_asked(filling):
     assert not np.allclose(score(filling, texts), by_hand, rtol=0, atol=3e-3)
 
 
+def test_many_rows_are_scored_as_few_are(filling, monkeypatch):
+    texts = ["to be", "or not to be", "x"]
+    few = score(filling, texts)
+    monkeypatch.setattr("zoo.use.score.FEW", 0)  # from here on XLA computes
+    assert score(filling, texts) == pytest.approx(few, abs=1e-3)
+    assert ("score", True) in filling._compiled
+
+
 def test_the_likeliest_guess_stands_in_the_text(filling):
     (filled,) = filling.fill(["a [MASK]b<mask>"])
     first, second = (guesses[0].token for guesses in filled.blanks)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TOKENS = 4096  # read at once
 LOGITS = 1 << 26  # scores at once: 256 MB
+FEW, WIDE = 10_000, 512  # rows, width: XLA takes a quarter off narrow models' time, after some 10 s of compiling
 
 
 def score(model: "Loaded", texts: list[str], *, within_word: bool = False) -> np.ndarray:
@@ -63,7 +64,8 @@ def score_ids(model: "Loaded", ids: list[np.ndarray], ends: list[np.ndarray] | N
     asked = [(n, place) for n, count in enumerate(rows_of) for place in range(count)]
     asked.sort(key=lambda one: len(ids[one[0]]))
     found = np.zeros(len(ids))
-    read = model.kept("score", lambda: _reader(model))
+    fused = len(asked) > FEW and model.recipe.model.width < WIDE
+    read = model.kept(("score", fused), lambda: _reader(model, fused))
     with progress("scoring", len(asked), "rows") as advance:
         while asked:
             length = rounded_up(len(ids[asked[-1][0]]) + len(frame.before) + len(frame.after), STEP)
@@ -92,8 +94,8 @@ def _asking(model: "Loaded", rows: Rows, before: int, places: list[int], until: 
     return batch._replace(tasks={task: chosen_places(hidden & (column == begin), rows.token, 1)})
 
 
-def _reader(model: "Loaded") -> Any:
-    """batch -> [B, P] float32: the log-probability of every scored target, 0 elsewhere."""
+def _reader(model: "Loaded", fused: bool) -> Any:
+    """batch -> [B, P] float32: the log-probability of every scored target, 0 elsewhere. fused: by XLA."""
     from keras import ops
 
     from zoo.kernels.compiled import compiled
@@ -107,4 +109,4 @@ def _reader(model: "Loaded") -> Any:
         chosen_BP: Any = ops.squeeze(ops.take_along_axis(logits_BPV, places.target[..., None], axis=-1), -1)
         return places.weight * (chosen_BP - ops.logsumexp(logits_BPV, axis=-1))
 
-    return compiled(read)
+    return compiled(read, fused=fused)
