@@ -23,7 +23,7 @@ def prepare(
 
     All shares together are the corpus, in any order, on any machines, at any time: a Slurm array, a Job of Kubernetes,
     xargs. Share 1 trains the tokenizer, unless tokenizer.file names one, and the others wait for it. A share that is
-    there already is not made again. The text may lie behind s3://, gs://, hf:// or https://, and so may FOLDER.
+    there already is not made again. The text may lie behind s3://, gs:// or hf://, and so may FOLDER.
 
     \b
     Examples:
