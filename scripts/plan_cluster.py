@@ -27,12 +27,7 @@ def compute_seconds(recipe: Recipe, workers: int, flops: float) -> float:
 
 def reduce_seconds(recipe: Recipe, workers: int, bytes_per_second: float) -> float:
     """A ring: each worker sends and gets 2 (W - 1) / W of the gradient (Patarasuk and Yuan 2009)."""
-    return 2 * (workers - 1) / workers * sent_bytes(recipe) * accounting.params(recipe) / bytes_per_second
-
-
-def sent_bytes(recipe: Recipe) -> int:
-    """Of one number of the gradient."""
-    return 4 if recipe.train.reduce == "float32" else 2
+    return 2 * (workers - 1) / workers * accounting.sent_bytes(recipe) * accounting.params(recipe) / bytes_per_second
 
 
 def efficiency(recipe: Recipe, workers: int, flops: float, bytes_per_second: float) -> float:
@@ -61,7 +56,7 @@ def plan(recipe: Recipe, workers: int, gbps: float, tflops: float, memory_gb: fl
         f"{recipe.name}, {workers} workers: {rows} rows x {tokens} tokens an update, {most_rows} rows a worker at most",
         f"computing   {most_rows} x {tokens} tokens x {accounting.size(per_token, 'FLOP')}"
         f" / {accounting.size(flops, 'FLOP')}/s = {duration(compute)}",
-        f"reducing    2 x {workers - 1} / {workers} x {sent_bytes(recipe)} bytes x {number:,}"
+        f"reducing    2 x {workers - 1} / {workers} x {accounting.sent_bytes(recipe)} bytes x {number:,}"
         f" / {accounting.size(link, 'B')}/s = {duration(reduce)}",
         f"an update   {duration(compute)} + {duration(reduce)} = {duration(step)}, efficiency {good:.0%}",
         f"all of it   {updates:,} updates x {duration(step)} = {duration(updates * step)}"

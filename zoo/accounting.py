@@ -34,6 +34,11 @@ class Flops(NamedTuple):
         return sum(term.value for term in self.terms)
 
 
+def sent_bytes(recipe: Recipe) -> int:
+    """Of a number of the gradient, when replicas add theirs up."""
+    return 4 if recipe.train.reduce == "float32" else 2
+
+
 def size(value: float, unit: str) -> str:
     """A number with a metric prefix: 12.2 MFLOP, 0.5 GB."""
     power = 0

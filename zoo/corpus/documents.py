@@ -158,17 +158,27 @@ def chosen(where: str, record: dict[str, Any], columns: Columns) -> Record:
     return where, tuple(record[column] for column in columns.values())
 
 
-def _jsonl(path: Path, columns: Columns, tally: Tally) -> Iterator[Record]:
-    for number, line in enumerate(lines(decoded(path, tally)), 1):
+def json_lines(name: str, texts: Iterator[str]) -> Iterator[tuple[str, Any]]:
+    """Where each line stands that is not blank, and what JSON makes of it.
+
+    Raises:
+        UserError: a line that is no JSON.
+    """
+    for number, line in enumerate(lines(texts), 1):
         if not line or line.isspace():
             continue
-        where = f"{path}:{number}"
+        where = f"{name}:{number}"
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: no JSON: {error.msg} at column {error.colno}") from None
         except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: no JSON that can be read: {error}") from None
+        yield where, record
+
+
+def _jsonl(path: Path, columns: Columns, tally: Tally) -> Iterator[Record]:
+    for where, record in json_lines(str(path), decoded(path, tally)):
         if not isinstance(record, dict):
             looks = ", ".join(f"{column!r}: '...'" for column in columns.values())
             raise UserError(f"{where}: {short(record)} is no JSON object; a line looks like {{{looks}}}")

@@ -21,13 +21,15 @@ HASHES = 1 << 26  # documents that are compared at a time: 0.5 GB of their hashe
 
 
 def join(
-    folder: Path, names: Sequence[str], cache: Path | None = None, about: Mapping[str, Any] | None = None
+    folder: Path, metas: Mapping[str, dict[str, Any]], cache: Path | None = None, about: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Makes a corpus of the parts of a folder, in this order; returns its corpus.json, with `about` in it."""
-    metas = [json.loads((folder / name / PART).read_text(encoding="utf-8")) for name in names]
-    parts = [OpenPart(folder / name, meta, cache) for name, meta in zip(names, metas, strict=True)]
-    first = metas[0]
-    counts: dict[str, Any] = {key: sum(meta[key] for meta in metas) for key in COUNTS}
+    """Makes a corpus of the parts of a folder, in this order; returns its corpus.json, with `about` in it.
+
+    metas: the part.json of each (read_part), by its folder's name.
+    """
+    parts = [OpenPart(folder / name, meta, cache) for name, meta in metas.items()]
+    first = parts[0].meta
+    counts: dict[str, Any] = {key: sum(part.meta[key] for part in parts) for key in COUNTS}
     flags = joined([part.flags() for part in parts], "uint8")
     cut = _cut(parts, flags, counts["documents"], counts["bytes"])
     after = np.zeros(1, np.int64) if cut is None else _count_from(parts, cut[0])
@@ -35,11 +37,18 @@ def join(
     (folder / "unigram.bin").write_bytes(np.stack(np.broadcast_arrays(unigram - after, after)).tobytes())
     made = {"format": first["format"], "dtype": first["dtype"], "cut": cut, **counts, **(about or {})}
     made["duplicates"] = _duplicates([part.numbers("hashes") for part in parts])
-    for meta in metas:
-        meta.pop("identities", None)  # of all files of the text; part.json has them
-    made["parts"] = [{"name": name, **meta} for name, meta in zip(names, metas, strict=True)]
+    # Without the identities of all files of the text, which part.json has.
+    made["parts"] = [
+        {"name": name, **{key: value for key, value in meta.items() if key != "identities"}}
+        for name, meta in metas.items()
+    ]
     write(folder / CORPUS, json.dumps(made, indent=1))
     return made
+
+
+def read_part(folder: Path) -> dict[str, Any]:
+    """The part.json of a part."""
+    return json.loads((folder / PART).read_text(encoding="utf-8"))
 
 
 def _cut(parts: Sequence[OpenPart], flags: Readable, documents: int, size: int) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from zoo.corpus.cache import locked, writing
 from zoo.corpus.encoding import RULE, write
-from zoo.corpus.merge import join
+from zoo.corpus.merge import join, read_part
 from zoo.corpus.parallel import Parallel, open_parallel
 from zoo.corpus.prepared import TOKENIZER, Prepared, open_prepared
 from zoo.corpus.rows import generator
@@ -101,7 +101,7 @@ def prepare(
         if valid_source:
             held_out, valid_key = _store(valid_source, tokenizer, home)
             splits = store.whole(), held_out.whole()
-            key = hashed(key, valid_key)
+            key = _hash(key, valid_key)
         elif store.cut:
             splits = store.split()
         else:
@@ -137,7 +137,7 @@ def prepare_parallel(
             target, target_key = _store(of.target, tokenizer, home)
             if source.meta["documents"] != target.meta["documents"]:
                 raise UserError(f"{of.both.name}: a text in it has no token, so that pairs cannot be told apart")
-            return replace(target.whole(), source=source.whole()), target, hashed(source_key, target_key)
+            return replace(target.whole(), source=source.whole()), target, _hash(source_key, target_key)
 
         everything, store, key = pairs(train)
         given = {name: pairs(of) for name, of in (("valid", valid), ("test", test)) if of is not None}
@@ -146,7 +146,7 @@ def prepare_parallel(
         splits = _held_out(everything, seed, with_test=test is None) | {n: t for n, t in splits.items() if n == "test"}
     counts = {name: _pairs(tokens) for name, tokens in splits.items()}
     facts = {**_facts(store.meta, tokenizer, spec), "pairs": counts}
-    key = hashed(key, *(each for _, _, each in given.values()), seed if valid is None else None)
+    key = _hash(key, *(each for _, _, each in given.values()), seed if valid is None else None)
     corpus = Corpus(tokenizer, splits["train"], splits["valid"], key, facts, splits.get("test"), source_tokenizer)
     told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     left_out = f"; {facts['skipped']:,} with an empty side are left out" if facts["skipped"] else ""
@@ -227,7 +227,7 @@ def tokenizer_for(source: Source | Prepared, spec: TokenizerSpec, home: Path) ->
     if isinstance(source, Prepared):
         return load(source.folder / TOKENIZER, spec)
     fields = spec.model_dump(include={"kind", "size", "lowercase"})
-    key = hashed(TRAINING_RULE, fields, list(spec.specials.items()), source.fingerprint)
+    key = _hash(TRAINING_RULE, fields, list(spec.specials.items()), source.fingerprint)
     path = home / "tokenizers" / f"{key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -253,13 +253,13 @@ def _store(source: Source | Prepared, tokenizer: Tokenizer, home: Path) -> tuple
                 with whole_folder(folder) as new:
                     (new / "part").mkdir()
                     write_part(source, tokenizer, new / "part", {})
-                    join(new, ["part"])
+                    join(new, {"part": read_part(new / "part")})
     return Store(folder), key
 
 
 def key_of(tokenizer: Tokenizer, fingerprint: str) -> str:
     """What the tokens of a source are kept under: equal where all is equal that they depend on."""
-    return hashed(FORMAT, RULE, tokenizer.identity, tokenizer.special.get("eod"), fingerprint)
+    return _hash(FORMAT, RULE, tokenizer.identity, tokenizer.special.get("eod"), fingerprint)
 
 
 def write_part(source: Source, tokenizer: Tokenizer, folder: Path, about: Mapping[str, Any]) -> None:
@@ -268,7 +268,7 @@ def write_part(source: Source, tokenizer: Tokenizer, folder: Path, about: Mappin
     write(source, pieces, tokenizer, folder, {"key": key, **about})
 
 
-def hashed(*parts: Any) -> str:
+def _hash(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

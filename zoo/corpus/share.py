@@ -4,7 +4,6 @@ The shares go to one folder, here or behind an address: tokenizer.json, part-000
 from where it lies, file by file, and no machine has more of it than the tokens of its share.
 """
 
-import json
 import re
 import shutil
 import time
@@ -21,7 +20,7 @@ import numpy as np
 from zoo import disk
 from zoo.corpus.cache import locked, writing
 from zoo.corpus.files import fingerprint_of, readable
-from zoo.corpus.merge import join
+from zoo.corpus.merge import join, read_part
 from zoo.corpus.prepare import key_of, tokenizer_for, write_part
 from zoo.corpus.prepared import FETCHED, TOKENIZER
 from zoo.corpus.remote import is_address, is_data_set, is_there, path_of, put, sizes, write
@@ -111,7 +110,7 @@ def _is_made(target: Path, key: str) -> bool:
     if not found:
         return False
     try:
-        meta = json.loads((target / PART).read_text(encoding="utf-8"))
+        meta = read_part(target)
         other = meta["key"] != key
         whole = disk.MANIFEST in found and all(found.get(name) == size for name, size in meta["files"].items())
     except (OSError, ValueError, LookupError, TypeError):
@@ -135,14 +134,14 @@ def merge(out: str, home: Path) -> dict[str, Any]:
     with writing(home if is_address(folder) else folder), readable(out):
         names = _all_parts(out, sizes(folder))
         metas = _checked(folder, names)
-        expected = disk.sha256(folder / TOKENIZER), metas[0]["rules"]
-        odd = [name for name, meta in zip(names, metas, strict=True) if (meta["tokenizer"], meta["rules"]) != expected]
+        expected = disk.sha256(folder / TOKENIZER), metas[names[0]]["rules"]
+        odd = [name for name, meta in metas.items() if (meta["tokenizer"], meta["rules"]) != expected]
         if odd:
             raise UserError(f"{out}: {some(odd)}: made with another tokenizer or other keys of data than the rest")
-        identities = (bytes.fromhex(identity) for meta in metas for identity in meta["identities"])
+        identities = (bytes.fromhex(identity) for meta in metas.values() for identity in meta["identities"])
         fingerprint = fingerprint_of(identities, *expected[1].values())
         about = {"fingerprint": fingerprint, "tokenizer": expected[0], "rules": expected[1]}
-        return join(folder, names, home / FETCHED, about)
+        return join(folder, metas, home / FETCHED, about)
 
 
 def _all_parts(out: str, found: Iterable[str]) -> list[str]:
@@ -161,8 +160,8 @@ def _all_parts(out: str, found: Iterable[str]) -> list[str]:
     return names
 
 
-def _checked(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The part.json of every share; every byte of them is compared with what was written.
+def _checked(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The part.json of every share, by its name; every byte of them is compared with what was written.
 
     Raises:
         UserError: shares that are damaged.
@@ -180,4 +179,4 @@ def _checked(folder: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     if wrong:
         name, found = next(iter(wrong.items()))
         raise UserError(f"{folder}: {some(list(wrong))} damaged ({name}: {found}); delete and prepare again")
-    return [json.loads((folder / name / PART).read_text(encoding="utf-8")) for name in names]
+    return {name: read_part(folder / name) for name in names}

@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from zoo import accounting
 from zoo.disk import write_whole
 from zoo.errors import Interrupted, RunFailed, some
 from zoo.progress import amount, printable, say
@@ -223,7 +224,7 @@ class Loop:
             f" {self.session.feed.micro_rows} rows at once; in {self.folder}"
         )
         if self.replicas.count > 1:
-            size = self.session.learner.count_params() * (4 if train.reduce == "float32" else 2)
+            size = self.session.learner.count_params() * accounting.sent_bytes(recipe)
             say(
                 f"{self.replicas.count} replicas in {self.replicas.workers} workers share every update, and add up"
                 f" {amount(size)}B of gradients"

@@ -4,7 +4,6 @@ The files are those of BLiMP (Warstadt et al. 2020): JSON lines with `sentence_g
 known `UID`, the paradigm, and `linguistics_term`, the phenomenon it is of.
 """
 
-import json
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zoo.corpus.documents import lines, short
+from zoo.corpus.documents import json_lines, short
 from zoo.corpus.files import Tally, decoded, find, kind, readable
 from zoo.corpus.hub import configurations, open_hub, records
 from zoo.corpus.remote import is_data_set, path_of
@@ -101,20 +100,13 @@ def _records(place: str) -> Iterator[tuple[str, str, Any]]:
                             text = packed.read(name).decode("utf-8")
                         except (UnicodeDecodeError, zipfile.BadZipFile) as error:
                             raise UserError(f"{place}: {name} cannot be read ({error})") from None
-                        yield from _parsed(f"{place}: {name}", inside.stem, iter([text]))
+                        for where, record in json_lines(f"{place}: {name}", iter([text])):
+                            yield where, inside.stem, record
         return
     for file in find(place):
         if kind(file) == ".jsonl":
-            yield from _parsed(str(file), file.name.partition(".")[0], decoded(file, Tally()))
-
-
-def _parsed(where: str, stem: str, texts: Iterator[str]) -> Iterator[tuple[str, str, Any]]:
-    for number, line in enumerate(lines(texts), 1):
-        if line.strip():
-            try:
-                yield f"{where}:{number}", stem, json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{where}:{number}: no JSON: {error}") from None
+            for where, record in json_lines(str(file), decoded(file, Tally())):
+                yield where, file.name.partition(".")[0], record
 
 
 def _pair(where: str, stem: str, record: Any) -> Pair:
