@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.commands import data, exchange, keep, look, make, use
+from zoo.commands import data, exchange, keep, look, make, measure, use
 from zoo.errors import Interrupted, RunFailed, UserError, nearest
 from zoo.kernels import startup
 from zoo.progress import into_nothing, say
@@ -137,8 +137,9 @@ app.command()(exchange.export)
 app.command("import")(exchange.import_)
 app.command()(use.generate)
 app.command()(use.fill)
-app.command()(use.score)
-app.command("eval")(use.evaluate)
+app.command()(measure.score)
+app.command("eval")(measure.evaluate)
+app.command()(measure.compare)
 app.command()(use.translate)
 app.command()(use.parse)
 app.command()(use.attention)

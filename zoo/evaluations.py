@@ -8,6 +8,7 @@ from zoo.disk import write_whole
 from zoo.errors import UserError
 
 EVALUATION = "evaluation.json"
+VALIDATION = "validation split"  # the name of that text
 Found = dict[str, Any]  # what one measurement found, by name
 
 
@@ -15,8 +16,8 @@ def read(folder: Path) -> dict[str, dict[str, Found]]:
     """All that is kept: by kind (`text` or `suite`), then by the name of what was measured on. {} where nothing is.
 
     Every measurement has `step`, the updates the model had seen. Of a text it has the losses and the measures that are
-    defined for its objective; of a suite of minimal pairs `accuracy`, `interval`, `pairs`, `phenomena`, `paradigms`, and
-    `score`: the kind of score that was compared.
+    defined for its objective; of a suite of minimal pairs `accuracy`, `interval`, `pairs`, `phenomena`, `paradigms`,
+    and `score`: the kind of score that was compared.
     """
     file = folder / EVALUATION
     try:
@@ -25,6 +26,12 @@ def read(folder: Path) -> dict[str, dict[str, Found]]:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(f"{str(file)!r} cannot be read ({error}); remove it, and measure again") from None
+
+
+def known(folder: Path, kind: str, name: str, step: int) -> Found | None:
+    """The measurement of that name, if the model has not been trained since."""
+    found = read(folder).get(kind, {}).get(name)
+    return found if found is not None and found["step"] == step else None
 
 
 def keep(folder: Path, kind: str, name: str, found: Found) -> None:

@@ -81,6 +81,14 @@ class Objective:
         """
         raise UserError(f"an objective of visibility {self.visibility!r} predicts what follows; it fills no blanks")
 
+    def in_order(self, rows: Rows, chosen: Array) -> Batch:
+        """The batch in which the tokens `chosen` [B, T] bool are predicted, each from all that stand before it.
+
+        So the sum of all is the likelihood of a text. What nothing stands before is not scored. Raises UserError where
+        such a model cannot: it sees both sides, or reads a source.
+        """
+        raise UserError(f"an objective of visibility {self.visibility!r} gives a text no likelihood")
+
     def shapes(self, model: Model) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the weights that `build` adds; most objectives add none."""
         return {}

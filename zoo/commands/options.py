@@ -1,12 +1,16 @@
 """What the options of several commands share: how a recipe is named and changed, how numbers are read."""
 
 import json
+import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from zoo import registry
+from zoo.errors import UserError
 from zoo.schema import Recipe, merged
 
 
@@ -25,6 +29,18 @@ def number(low: float, kind: type[int] | type[float] = int, below: float = 2**31
         return value
 
     return parse
+
+
+def large(text: str) -> float:
+    """A parser of large numbers as people write them: 5M, 1.5B, 20000000, 1e15."""
+    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([KMBT]?)", text.strip(), re.IGNORECASE)
+    try:
+        value = float(found[1]) * 1000 ** " KMBT".index(found[2].upper() or " ") if found else 0.0
+    except ValueError:
+        value = 0.0
+    if value < 1:
+        raise typer.BadParameter(f"{text!r} is no number of 1 or more, such as 5M, 1.5B or 1e15")
+    return value
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A recipe's name (zoo list) or its YAML file.")]
@@ -68,4 +84,19 @@ def print_found(found: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(found))
     else:
         for key, value in found.items():
-            print(key, f"{value:.4g}" if isinstance(value, float) else value)
+            several = value if isinstance(value, list) else [value]
+            print(key, *(f"{one:.4g}" if isinstance(one, float) else one for one in several))
+
+
+def lines_of(file: Path | None) -> list[str]:
+    """The lines of a text file, or of standard input. UserError where it cannot be read."""
+    name = "standard input" if file is None else repr(str(file))
+    try:
+        content = sys.stdin.buffer.read() if file is None else file.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is no UTF-8 text: {error}") from None
+    # Unlike str.splitlines, which would also cut at characters that stand inside a line.
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []

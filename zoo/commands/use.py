@@ -1,13 +1,11 @@
-"""The commands that use a trained model: it writes, fills in, scores, shows where it looks."""
+"""The commands that use a trained model: it writes, fills in, shows where it looks."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zoo.commands.options import Checkpoint, Corpus, number, overrides, print_found
+from zoo.commands.options import Checkpoint, lines_of, number
 from zoo.disk import write_whole
 from zoo.errors import UserError
 from zoo.progress import printable, say
@@ -85,8 +83,8 @@ def translate(
       echo "A man is sleeping." | zoo translate runs/transformer-tiny-1
       zoo translate runs/transformer-tiny-1 --input test.en --output test.de --reference wanted.de
     """
-    texts = _lines(source)
-    wanted = None if reference is None else _lines(reference)
+    texts = lines_of(source)
+    wanted = None if reference is None else lines_of(reference)
     if wanted is not None and len(wanted) != len(texts):
         raise UserError(f"{reference} has {len(wanted)} lines and the input {len(texts)}")
     _check_output(output)
@@ -130,7 +128,7 @@ def parse(
     if gold is not None and sentences is None:
         texts = [" ".join(words(tree)) for tree in gold]
     else:
-        texts = [line for line in _lines(sentences) if line.strip()]
+        texts = [line for line in lines_of(sentences) if line.strip()]
     if gold is not None and len(gold) != len(texts):
         raise UserError(f"{reference} has {len(gold)} trees and the input {len(texts)} sentences")
     _check_output(output)
@@ -144,94 +142,6 @@ def parse(
         line = f"F1 {found.f1:.2%}  precision {found.precision:.2%}  recall {found.recall:.2%}"
         line += f"  exact {found.exact} of {found.sentences}"
         say(line) if output is None else print(line)
-
-
-WithinWord = Annotated[
-    bool, typer.Option("--within-word", help="Hide the rest of a token's word too; not for causal models.")
-]
-
-
-def score(
-    checkpoint: Checkpoint,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A text file; every line that is not empty is scored.")],
-    within_word: WithinWord = False,
-) -> None:
-    """How likely a model finds each line of a file.
-
-    In nats: the log-likelihood by a causal model, the pseudo-log-likelihood by any other (every token hidden in turn;
-    with --within-word also what follows it in its word, which would give it away: Kauf and Ivanova 2023).
-    A line of output has the score, a tab, and the text.
-
-    \b
-    Example:
-      zoo score gpt2-nano sentences.txt
-    """
-    texts = [line for line in _lines(file) if line.strip()]
-    if not texts:
-        raise UserError(f"{str(file)!r} has no line with text")
-    from zoo.use.loaded import load
-
-    model = load(checkpoint)
-    nats = model.score(texts, within_word=within_word)
-    for value, text in zip(nats, texts, strict=True):
-        print(f"{value:.4f}\t{text}")
-    tokens = sum(len(model.tokenizer.encode(text)) for text in texts)
-    say(f"{len(texts)} texts, {tokens} tokens: {nats.sum():.2f} nats, {nats.sum() / max(tokens, 1):.3f} a token")
-
-
-def evaluate(
-    checkpoint: Checkpoint,
-    data: Corpus = None,
-    suite: Annotated[
-        str | None,
-        typer.Option(metavar="SRC", help="Minimal pairs instead: BLiMP's folder, .zip or .jsonl, or hf:NAME."),
-    ] = None,
-    within_word: WithinWord = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="How it is read: evaluation.memory=640. Repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
-) -> None:
-    """The losses of a model on held-out text, or on yours.
-
-    Those that training tells of its validation split; with --data, those of all of that text. A causal model's are a
-    likelihood, which is also told as perplexity and in bits.
-
-    With --suite, of how many minimal pairs the model finds the good sentence likelier, by `zoo score`: for every
-    phenomenon and paradigm, with the interval that holds in 95 of 100 samples (Wilson).
-
-    \b
-    Examples:
-      zoo eval gpt2-nano
-      zoo eval bert-nano --suite BLiMP.zip --within-word
-      zoo eval runs/transformer-xl-nano-1 --set evaluation.memory=512 --set evaluation.same_length=true
-      zoo eval runs/transformer-xl-wt103-base-1 --data wiki.test.tokens --json
-    """
-    if suite is not None:
-        if data is not None or settings:
-            raise UserError("--suite goes with neither --data nor --set: its sentences are read one by one")
-        _judge(checkpoint, suite, within_word, as_json)
-        return
-    if within_word:
-        raise UserError("--within-word is for --suite")
-    asked = overrides(settings)
-    if other := sorted(asked.keys() - {"evaluation"}):
-        raise UserError(f"zoo eval reads a model that is made: --set takes keys of evaluation, not of {other[0]}")
-    from zoo.use.evaluate import evaluate as measure
-
-    found = measure(checkpoint, data, **asked.get("evaluation", {}))
-    print_found(found, as_json)
-
-
-def _judge(checkpoint: str, suite: str, within_word: bool, as_json: bool) -> None:
-    from zoo.report.minimal_pairs import as_numbers, table
-    from zoo.use.loaded import load
-    from zoo.use.minimal_pairs import judge, read_pairs
-
-    pairs = read_pairs(suite)
-    judged = judge(load(checkpoint), pairs, within_word=within_word)
-    print(json.dumps(as_numbers(judged)) if as_json else "\n".join(table(judged)))
 
 
 def attention(
@@ -280,17 +190,3 @@ def _print(texts: list[str], output: Path | None) -> None:
         write_whole(output, "".join(f"{text}\n" for text in texts))
     else:
         print("\n".join(map(printable, texts)))
-
-
-def _lines(file: Path | None) -> list[str]:
-    """The lines of a text file, or of standard input. UserError where it cannot be read."""
-    name = "standard input" if file is None else repr(str(file))
-    try:
-        content = sys.stdin.buffer.read() if file is None else file.read_bytes()
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{name} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is no UTF-8 text: {error}") from None
-    # Unlike str.splitlines, which would also cut at characters that stand inside a line.
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []

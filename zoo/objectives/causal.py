@@ -21,7 +21,7 @@ array([[1., 1., 1., 0., 1., 1.]], dtype=float32)
 
 import numpy as np
 
-from zoo.batch import Batch, Places, Rows, Stream
+from zoo.batch import Array, Batch, Places, Rows, Stream
 from zoo.noise import Noise
 from zoo.objective import Objective
 
@@ -44,3 +44,8 @@ class Causal(Objective):
         follows = (stream.doc > 0) & (rows.doc[:, 1:] == stream.doc)
         predicted = Places(None, rows.token[:, 1:], follows.astype(np.float32))
         return Batch(stream, None, {"causal": predicted}, rows.reset, rows.backward)
+
+    def in_order(self, rows: Rows, chosen: Array) -> Batch:
+        batch = self.make_batch(Noise(0, 0, 0, len(rows.token)), rows)
+        predicted = batch.tasks["causal"]
+        return batch._replace(tasks={"causal": predicted._replace(weight=predicted.weight * chosen[:, 1:])})

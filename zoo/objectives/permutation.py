@@ -125,6 +125,14 @@ class Permutation(Objective):
         stream = Stream(rows.token, rows.doc, rows.position, rows.segment, np.where(chosen, 0, -1).astype(np.int32))
         return Batch(stream, None, {"permutation": places.places(chosen, rows.token, int(chosen.sum(axis=1).max()))})
 
+    def in_order(self, rows: Rows, chosen: Array) -> Batch:
+        column = np.arange(rows.token.shape[1], dtype=np.int32)
+        first = np.concatenate([np.ones_like(chosen[:, :1]), rows.doc[:, 1:] != rows.doc[:, :-1]], axis=1)
+        scored = chosen & ~first
+        stream = Stream(rows.token, rows.doc, rows.position, rows.segment, np.broadcast_to(column, rows.token.shape))
+        predicted = places.places(scored, rows.token, int(scored.sum(axis=1).max()))
+        return Batch(stream, None, {"permutation": predicted})
+
     def shapes(self, model: Model) -> dict[str, tuple[int, ...]]:
         return {"blank": (model.width,)}
 

@@ -11,6 +11,7 @@ from zoo.batch import Batch, Rows
 from zoo.corpus.starts import WORD_START
 from zoo.errors import UserError
 from zoo.noise import Noise
+from zoo.objective import Objective
 from zoo.places import places as chosen_places
 from zoo.progress import progress
 from zoo.use.frame import STEP, Frame, rounded_up
@@ -46,6 +47,13 @@ def score(model: "Loaded", texts: list[str], *, within_word: bool = False) -> np
     return score_ids(model, np.split(found.ids, cuts), ends)
 
 
+def kind_of_score(model: "Loaded", within_word: bool = False) -> str:
+    """What `score` gives: scores of different kinds are not comparable."""
+    if model.learner.objective.visibility == "causal":
+        return "log-likelihood"
+    return "pseudo-log-likelihood" + (" within words" if within_word else "")
+
+
 def _word_ends(flags: np.ndarray) -> np.ndarray:
     """[tokens] of every token the place after its word."""
     last = np.append(flags[1:] & WORD_START, True).astype(bool)[: len(flags)]
@@ -64,38 +72,51 @@ def score_ids(model: "Loaded", ids: list[np.ndarray], ends: list[np.ndarray] | N
     asked = [(n, place) for n, count in enumerate(rows_of) for place in range(count)]
     asked.sort(key=lambda one: len(ids[one[0]]))
     found = np.zeros(len(ids))
-    fused = len(asked) > FEW and model.recipe.model.width < WIDE
-    read = model.kept(("score", fused), lambda: _reader(model, fused))
+    read = reader_of(model, len(asked))
     with progress("scoring", len(asked), "rows") as advance:
         while asked:
             length = rounded_up(len(ids[asked[-1][0]]) + len(frame.before) + len(frame.after), STEP)
-            predicted = length if causal else 1
-            height = max(1, min(TOKENS // length, LOGITS // (predicted * model.recipe.tokenizer.size)))
+            height = at_once(model, length, length if causal else 1)
             now, asked = asked[-height:], asked[:-height]
             rows = frame.rows([ids[n] for n, _ in now], height)
             if causal:
                 batch = objective.make_batch(Noise(0, 0, 0, height), rows)
             else:
-                until = [place + 1 if ends is None else ends[n][place] for n, place in now]
-                batch = _asking(model, rows, len(frame.before), [place for _, place in now], until)
+                begin, end = np.zeros((2, height, 1), np.int64)
+                begin[: len(now), 0] = [place for _, place in now]
+                end[: len(now), 0] = [place + 1 if ends is None else ends[n][place] for n, place in now]
+                before = len(frame.before) * (end > 0)
+                batch = asking(objective, rows, begin + before, end + before)
             nats_B = np.asarray(read(batch), np.float64).sum(axis=1)
             np.add.at(found, [n for n, _ in now], nats_B[: len(now)])
             advance(len(now))
     return found
 
 
-def _asking(model: "Loaded", rows: Rows, before: int, places: list[int], until: list[int]) -> Batch:
-    """One token of each row is asked for, and those after it up to `until` are hidden as well."""
-    column, begin, end = np.arange(rows.token.shape[1]) - before, *np.zeros((2, len(rows.token), 1), np.int64)
-    begin[: len(places), 0], end[: len(until), 0] = places, until
+def asking(objective: Objective, rows: Rows, begin: np.ndarray, end: np.ndarray) -> Batch:
+    """The token at `begin` [B, 1] of each row is asked for, and those up to before `end` [B, 1] are hidden with it.
+
+    Nothing is asked of a row whose end is its begin.
+    """
+    column = np.arange(rows.token.shape[1])
     hidden = (column >= begin) & (column < end)
-    batch = model.learner.objective.ask(rows, hidden)
-    (task,) = model.learner.objective.token_tasks
-    return batch._replace(tasks={task: chosen_places(hidden & (column == begin), rows.token, 1)})
+    (task,) = objective.token_tasks
+    return objective.ask(rows, hidden)._replace(tasks={task: chosen_places(hidden & (column == begin), rows.token, 1)})
+
+
+def at_once(model: "Loaded", length: int, predicted: int) -> int:
+    """How many rows of `length` tokens are read at once, in each of which so many are predicted."""
+    return max(1, min(TOKENS // length, LOGITS // (predicted * model.recipe.tokenizer.size)))
+
+
+def reader_of(model: "Loaded", rows: int) -> Any:
+    """batch -> [B, P] float32: the log-probability of every scored target, 0 elsewhere; for so many rows in all."""
+    fused = rows > FEW and model.recipe.model.width < WIDE
+    return model.kept(("score", fused), lambda: _reader(model, fused))
 
 
 def _reader(model: "Loaded", fused: bool) -> Any:
-    """batch -> [B, P] float32: the log-probability of every scored target, 0 elsewhere. fused: by XLA."""
+    """The reader; fused: by XLA."""
     from keras import ops
 
     from zoo.kernels.compiled import compiled
