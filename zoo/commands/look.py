@@ -80,6 +80,30 @@ def batch(
     print(decoded(chosen_recipe(name, settings, **({"data": {"corpus": data}} if data else {})), step, rows))
 
 
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The folders of runs, finished or not.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: report.html in the run's folder; of several runs, here."),
+    ] = None,
+) -> None:
+    """A page about runs: curves, evaluations, objectives, recipes.
+
+    One HTML file that needs no network: loss by tokens, compute or time, what zoo eval measured of the runs, who sees
+    whom, an example batch, samples, recipes and where they differ, and how to make the runs again.
+
+    \b
+    Examples:
+      zoo report runs/gpt2-nano-1
+      zoo report runs/gpt2-nano-1 runs/bert-nano-1 --out compared.html
+    """
+    from zoo.report.page import write
+
+    file = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    write(runs, file)
+    print(file)
+
+
 def doctor() -> None:
     """Check this machine: can it train, and what with?
 

@@ -82,6 +82,15 @@ def tokenized(recipe: Recipe, texts: Source | Parallel | Prepared, kept: Mapping
     return prepare_parallel(texts, spec("tokenizer"), source_spec=source_spec, seed=seed, home=home, **given)
 
 
+def kept_tokens(recipe: Recipe, tokenizer: Tokenizer, fingerprint: str, home: Path) -> Tokens | None:
+    """The training split of texts (not of pairs) with this fingerprint, where their tokens are kept; no text is read."""
+    folder = home / "tokens" / key_of(tokenizer, fingerprint)
+    if damage(folder):
+        return None
+    store = Store(folder)
+    return store.whole() if recipe.data.valid is not None else store.split()[0]
+
+
 def prepare(
     source: Source | Prepared,
     spec: TokenizerSpec,

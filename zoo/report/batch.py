@@ -7,6 +7,8 @@ import numpy as np
 
 from zoo.batch import Array, Batch, Places, Stream
 from zoo.corpus.prepare import open_texts, tokenized
+from zoo.corpus.shards import Tokens
+from zoo.corpus.tokenizer import Tokenizer
 from zoo.errors import UserError
 from zoo.home import home
 from zoo.noise import Noise
@@ -26,26 +28,29 @@ Readable = Callable[[Sequence[int]], list[str]]
 
 def decoded(recipe: Recipe, step: int, count: int) -> str:
     """The first `count` rows of update `step` (from 1, as in metrics.jsonl), as the run of that recipe reads them."""
-    rows_per_update = recipe.rows_per_update
-    if count > rows_per_update:
-        raise UserError(f"--rows {count} is more than the {rows_per_update} rows of an update of {recipe.name}")
-    objective, batch, *readable = _made(recipe, step - 1, count)
+    if count > recipe.rows_per_update:
+        raise UserError(
+            f"--rows {count} is more than the {recipe.rows_per_update} rows of an update of {recipe.name}"
+        )
+    corpus = tokenized(recipe, open_texts(recipe.data.corpus, recipe.data), {}, home())
+    return decoded_rows(recipe, corpus.train, corpus.tokenizer, corpus.source_tokenizer, step, count)
+
+
+def decoded_rows(
+    recipe: Recipe, tokens: Tokens, tokenizer: Tokenizer, source_tokenizer: Tokenizer | None, step: int, count: int
+) -> str:
+    """The same from the tokens of its training split; source_tokenizer: None = both sides have one vocabulary."""
+    seed = recipe.train.seed
+    objective = make_objective(recipe, Vocab(recipe.scored_rows, tokenizer.size, tokenizer.special))
+    # What the training loop would make of these rows.
+    rows = rows_of(recipe, objective, tokens, tokenizer.special, seed).rows(step - 1, 0, count)
+    batch = objective.make_batch(Noise(seed, step - 1, 0, count), rows)
+    readable = tokenizer.tokens, (source_tokenizer or tokenizer).tokens
     told = []
     for row in range(count):
-        title = f"{recipe.name}, update {step}, row {row} of {rows_per_update} ({SPACE} is a space)"
+        title = f"{recipe.name}, update {step}, row {row} of {recipe.rows_per_update} ({SPACE} is a space)"
         told.append("\n".join([title, *as_text(objective, batch, row, *readable)]))
     return "\n\n".join(told)
-
-
-def _made(recipe: Recipe, update: int, count: int) -> tuple[Objective, Batch, Readable, Readable]:
-    """What the training loop would make of these rows."""
-    corpus = tokenized(recipe, open_texts(recipe.data.corpus, recipe.data), {}, home())
-    tokenizer, seed = corpus.tokenizer, recipe.train.seed
-    objective = make_objective(recipe, Vocab(recipe.scored_rows, tokenizer.size, tokenizer.special))
-    planned = rows_of(recipe, objective, corpus.train, tokenizer.special, seed)
-    rows = planned.rows(update, 0, count)
-    batch = objective.make_batch(Noise(seed, update, 0, count), rows)
-    return objective, batch, tokenizer.tokens, (corpus.source_tokenizer or tokenizer).tokens
 
 
 def as_text(

@@ -90,7 +90,8 @@ class Session:
         for section, tokenizer in self.corpus.tokenizers.items():
             (self.folder / run.TOKENIZERS[section]).write_text(tokenizer.json(), encoding="utf-8")
         facts = {"given": given, "corpus_fingerprint": fingerprint, "corpus": self.corpus.facts}
-        run.write_environment(self.folder, **facts, device=budget.device())
+        facts |= {"unigram_entropy": self.corpus.train.unigram_entropy, "device": budget.device()}
+        run.write_environment(self.folder, **facts)
         run.write_recipe(self.folder, self.recipe)
 
     def restore(self, found: Path | None) -> None:

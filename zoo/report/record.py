@@ -1,0 +1,129 @@
+"""What the folder of a run tells, whether the run has ended, goes on or has just begun; and what tells runs apart."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoo import evaluations
+from zoo.errors import UserError
+from zoo.objective import Objective
+from zoo.schema import Recipe
+from zoo.train import checkpoint, run
+from zoo.train.start import make_objective, nominal_vocab
+
+SHORT = 8  # digits of a hash that are shown
+
+
+class Record(NamedTuple):
+    """A run as its folder tells it."""
+
+    folder: Path
+    label: str  # its folder's name, or its path where several have that name
+    recipe: Recipe
+    lines: list[dict[str, Any]]  # of metrics.jsonl
+    environment: dict[str, Any]  # {} where it cannot be read
+    evaluation: dict[str, dict[str, evaluations.Found]]  # as of zoo.evaluations.read
+    sample: str | None
+    tokenizer: str  # a hash of its tokenizers; "" where it has none
+    faults: list[str]  # what should be in the folder and cannot be read
+
+    @property
+    def objective(self) -> Objective:
+        """The objective, with the vocabulary that the recipe asks for."""
+        return make_objective(self.recipe, nominal_vocab(self.recipe))
+
+    def split(self, name: str) -> list[dict[str, Any]]:
+        """The lines of a split; without those of averaged weights, which are no point of the curve."""
+        return [line for line in self.lines if line.get("split") == name and "averaged" not in line]
+
+    @property
+    def step(self) -> int:
+        """The updates that are done."""
+        return max((line["step"] for line in self.split("train")), default=0)
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in words."""
+        if not self.step:
+            return "no update yet"
+        updates = self.recipe.train.updates
+        return f"all {updates:,} updates" if self.step >= updates else f"at update {self.step:,} of {updates:,}"
+
+
+class Group(NamedTuple):
+    """Runs that are equal but for their seeds."""
+
+    label: str
+    records: list[Record]
+
+
+def read(folders: Sequence[Path]) -> list[Record]:
+    """The runs in these folders; the folder of a checkpoint stands for its run. UserError for one that holds none."""
+    found = [_run_of(folder) for folder in folders]
+    if len({folder.resolve() for folder in found}) < len(found):
+        raise UserError("a run is given twice")
+    names = [folder.resolve().name for folder in found]
+    labels = [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, found, strict=True)]
+    return [_read(folder, label) for folder, label in zip(found, labels, strict=True)]
+
+
+def _run_of(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"there is no run in {str(folder)!r}: no such folder")
+    return folder.resolve().parent.parent if (folder / checkpoint.STATE).is_file() else folder
+
+
+def _read(folder: Path, label: str) -> Record:
+    recipe, environment, faults = run.read_recipe(folder), {}, []
+    try:
+        environment = run.read_environment(folder)
+    except UserError as error:
+        faults.append(str(error))
+    files = [folder / name for name in run.TOKENIZERS.values() if (folder / name).is_file()]
+    tokenizer = hashlib.sha256(b"".join(map(Path.read_bytes, files))).hexdigest() if files else ""
+    kept = evaluations.read(folder)
+    sample = run.Run(folder, []).sample
+    return Record(folder, label, recipe, run.read_metrics(folder), environment, kept, sample, tokenizer, faults)
+
+
+def grouped(records: Sequence[Record]) -> list[Group]:
+    """Runs that are equal but for train.seed together, in the order of their first ones."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(_but_seed(record), []).append(record)
+    return [Group(", ".join(record.label for record in group), group) for group in groups.values()]
+
+
+def _but_seed(record: Record) -> str:
+    """All that makes a run what it is, its seed apart; how rows are split and compiled changes no update."""
+    recipe = record.recipe.model_dump(mode="json", exclude={"name": True, "train": {"seed", "micro_rows", "compile"}})
+    started = record.environment.get("given", {}).get("init_from")
+    return json.dumps([recipe, started, _corpus(record), record.tokenizer], sort_keys=True)
+
+
+def _corpus(record: Record) -> str:
+    return str(record.environment.get("corpus_fingerprint", ""))
+
+
+def warnings(records: Sequence[Record]) -> list[str]:
+    """Why numbers of these runs must not be compared: other text, or text cut into other tokens."""
+    specs = [(one, one.recipe.tokenizer) for one in records]
+    corpora = [(_corpus(one), one.recipe.data.corpus, one.label) for one in records]
+    tokenizers = [(one.tokenizer, f"{spec.kind}, {spec.size:,} ids", one.label) for one, spec in specs]
+    found = [*_differ("corpora", corpora), *_differ("tokenizers", tokenizers)]
+    return [*(fault for record in records for fault in record.faults), *found]
+
+
+def _differ(what: str, told: list[tuple[str, str, str]]) -> list[str]:
+    """A warning where some runs have another `what`: (its hash, what it is, the run) of every run."""
+    by_hash: dict[str, list[str]] = {}
+    shown: dict[str, str] = {}
+    for digest, description, label in told:
+        by_hash.setdefault(digest, []).append(label)
+        shown.setdefault(digest, f"{description} ({digest[:SHORT]})" if digest else "not known")
+    if len(by_hash) < 2:
+        return []
+    each = "; ".join(f"{shown[digest]}: {', '.join(labels)}" for digest, labels in by_hash.items())
+    return [f"these runs have different {what}, so that their losses are not comparable: {each}"]
