@@ -129,13 +129,13 @@ def compare(members: Sequence[Member], out: Path, data: str | None = None, suite
 
 def _measure(folder: Path, suite: str | None, pairs: list[Pair] | None) -> None:
     """What is not known of a run yet: its validation split, and the suite."""
-    from zoo.use.evaluate import evaluate, half_a_window
+    from zoo.use.evaluate import SAMPLED, evaluate, half_a_window
     from zoo.use.loaded import loaded
 
     saved = open_saved(folder)
     step = saved.facts["step"]
     if evaluations.known(folder, "text", evaluations.VALIDATION, step) is None:
-        found = evaluate(folder, stride=half_a_window(saved.recipe))
+        found = evaluate(folder, stride=half_a_window(saved.recipe), windows=SAMPLED)
         evaluations.keep(folder, "text", evaluations.VALIDATION, {"step": step, **found})
     if suite is not None and pairs is not None and evaluations.known(folder, "suite", suite, step) is None:
         model = loaded(saved)

@@ -172,7 +172,9 @@ def _table(title: str, about: str, groups: Sequence[Group], found: Callable[[Rec
         rows += [Row([label, *(_shown(numbers, column) for column in columns)]) for label, numbers in group]
         if len(group) > 1:
             each = [numbers for _, numbers in group]
-            rows.append(Row([f"mean of {len(group)} seeds", *(_over_seeds(each, name) for name in columns)], seeds=True))
+            rows.append(
+                Row([f"mean of {len(group)} seeds", *(_over_seeds(each, name) for name in columns)], seeds=True)
+            )
     return Table(title, about, ["run", *(name.replace("_", " ") for name in columns)], rows)
 
 
@@ -207,7 +209,9 @@ def shown(name: str, value: Any) -> str:
 
 def differences(groups: Sequence[Group]) -> Table:
     """The keys of recipes whose values differ, side by side."""
-    flattened = {group.label: [_flat(one.recipe.model_dump(exclude={"name"})) for one in group.records] for group in groups}
+    flattened = {
+        group.label: [_flat(one.recipe.model_dump(exclude={"name"})) for one in group.records] for group in groups
+    }
     keys = dict.fromkeys(key for each in flattened.values() for flat in each for key in flat)
     rows = []
     for key in keys:

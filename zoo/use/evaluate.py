@@ -18,12 +18,15 @@ from zoo.train.evaluation import likelihood as measures
 from zoo.use.likelihood import Nats, bits, likelihood, pseudo_likelihood, words
 from zoo.use.loaded import Loaded, loaded
 
+SAMPLED = 512  # windows, where nobody asks for all
+
 
 def evaluate(
     where: str | Path,
     data: str | Path | None = None,
     *,
     stride: int | None = None,
+    windows: int | None = None,
     within_word: bool = False,
     **evaluation: Any,
 ) -> dict[str, Any]:
@@ -37,7 +40,8 @@ def evaluate(
 
     where: as of zoo.load; data: a corpus that is evaluated as a whole, None = the validation split of its training;
     stride: every how many tokens a window on the text begins, in which a causal or permutation model reads; None = a
-    causal model's rows are those of training, and of permutations half a window. within_word: as of zoo.use.score.
+    causal model's rows are those of training, and of permutations SAMPLED windows are read that begin every half a
+    window. windows: no more than so many of them, spread over the text. within_word: as of zoo.use.score.
     evaluation: keys of that section of the recipe, such as memory=640, above what the recipe says.
 
     Raises UserError for a model without its tokenizer, a corpus that cannot be read, or what does not go with it.
@@ -54,7 +58,7 @@ def evaluate(
     corpus = tokenized(recipe, texts, saved.tokenizers, home())
     kind = model.learner.objective.visibility
     if stride is not None and kind == "causal":
-        found = _of_causal(likelihood(model, corpus.valid, stride), corpus, recipe.tokenizer.kind)
+        found = _of_causal(likelihood(model, corpus.valid, stride, windows), corpus, recipe.tokenizer.kind)
         return {"stride": stride, **found}
     found = _as_in_training(model, corpus)
     if "perplexity" in found:
@@ -62,8 +66,12 @@ def evaluate(
     if model.learner.objective.encodes:
         return found
     if model.learner.objective.blind:
-        stride = stride or recipe.row_tokens // 2
-        found |= {"stride": stride} | _in_bits("bits_per_byte", likelihood(model, corpus.valid, stride), corpus)
+        if stride is None:
+            stride, windows = half_a_window(recipe), SAMPLED
+        assert stride is not None  # such a model slides
+        found |= {"stride": stride} | _in_bits(
+            "bits_per_byte", likelihood(model, corpus.valid, stride, windows), corpus
+        )
     elif kind == "full":
         nats = pseudo_likelihood(model, corpus.valid, within_word=within_word)
         found |= _in_bits(f"pseudo_bits_per_byte{'_within_word' if within_word else ''}", nats, corpus)

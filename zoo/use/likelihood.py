@@ -48,10 +48,11 @@ def windows(size: int, width: int, stride: int) -> np.ndarray:
     return np.stack([begin, end - begin, np.append(1, end[:-1]) - begin], axis=1)
 
 
-def likelihood(model: "Loaded", tokens: Tokens, stride: int) -> Nats:
+def likelihood(model: "Loaded", tokens: Tokens, stride: int, most: int | None = None) -> Nats:
     """Every token given those before it in its window; windows begin every `stride` tokens, and remember nothing.
 
     A causal model and one of permutations can: the latter takes the tokens in the order they have in the text.
+    most: of the windows only so many are read, spread evenly over the text.
     Raises UserError for a stride that leaves tokens out.
     """
     objective, recipe = model.learner.objective, model.recipe
@@ -62,6 +63,8 @@ def likelihood(model: "Loaded", tokens: Tokens, stride: int) -> Nats:
         )
     rows_at = rows_of(_end_to_end(recipe), objective, tokens, model.tokenizer.special, 0, whole=True)
     table, column = windows(len(tokens.token), width, stride), np.arange(width)
+    if most is not None and most < len(table):
+        table = table[np.arange(most) * len(table) // most]
     height, read = at_once(model, width, width), reader_of(model, 0)
     nats, counts = np.zeros((2, len(table)))
     with progress("reading windows", len(table), "windows") as advance:
