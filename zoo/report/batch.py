@@ -29,9 +29,7 @@ Readable = Callable[[Sequence[int]], list[str]]
 def decoded(recipe: Recipe, step: int, count: int) -> str:
     """The first `count` rows of update `step` (from 1, as in metrics.jsonl), as the run of that recipe reads them."""
     if count > recipe.rows_per_update:
-        raise UserError(
-            f"--rows {count} is more than the {recipe.rows_per_update} rows of an update of {recipe.name}"
-        )
+        raise UserError(f"--rows {count} is more than the {recipe.rows_per_update} rows of an update of {recipe.name}")
     corpus = tokenized(recipe, open_texts(recipe.data.corpus, recipe.data), {}, home())
     return decoded_rows(recipe, corpus.train, corpus.tokenizer, corpus.source_tokenizer, step, count)
 

@@ -72,7 +72,9 @@ def read(folders: Sequence[Path]) -> list[Record]:
 def _run_of(folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"there is no run in {str(folder)!r}: no such folder")
-    return folder.resolve().parent.parent if (folder / checkpoint.STATE).is_file() else folder
+    if (folder / checkpoint.STATE).is_file():
+        return folder.resolve().parent.parent
+    return folder if folder.name.strip(".") else folder.resolve()  # `.` and `..` are no names
 
 
 def _read(folder: Path, label: str) -> Record:
@@ -94,6 +96,11 @@ def grouped(records: Sequence[Record]) -> list[Group]:
     for record in records:
         groups.setdefault(_but_seed(record), []).append(record)
     return [Group(", ".join(record.label for record in group), group) for group in groups.values()]
+
+
+def members(groups: Sequence[Group]) -> list[Record]:
+    """The runs of all groups, group by group."""
+    return [record for group in groups for record in group.records]
 
 
 def _but_seed(record: Record) -> str:
