@@ -131,9 +131,9 @@ def test_only_runs_of_one_task_share_a_chart(tmp_path: Path) -> None:
 
 def test_long_runs_make_a_small_page(tmp_path: Path) -> None:
     record = one(made(tmp_path / "a"))
-    line = record.split("train")[0]
+    line = record.lines["train"][0]
     lines = [line | {"step": step, "tokens": 2048 * step} for step in range(1, 30_001)]
-    losses, training = charts([record._replace(lines=lines)] * 9)
+    losses, training = charts([record._replace(lines={"train": lines, "valid": []})] * 9)
     assert max(len(curve.values) for chart in losses for curve in chart.curves) <= 1000
     points = sum(len(curve.values) for chart in (*losses, *training) for curve in chart.curves)
     assert 10_000 < points <= 40_000  # of some 25 bytes
@@ -292,7 +292,7 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     html = html_of([folder, made(tmp_path / "b")], tmp_path / "a.html")
     assert "no update yet" in html
     assert "environment.json cannot be read" in html
-    assert "not known: a" in html
+    assert "it is not known whether these runs have the same corpora: not known: a; sotu (01234567): b" in html
     assert "environment.json or tokenizer.json is missing" in html
     alone = html_of([folder], tmp_path / "alone.html")
     assert '<p class="about">No update yet.</p>' in alone
@@ -418,6 +418,13 @@ def test_all_that_users_write_is_escaped(tmp_path: Path) -> None:
     assert "<img" not in html
     assert "<b>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+@pytest.mark.parametrize("name", ["transformer-nano", "transformer-xl-nano"])
+def test_other_kinds_of_recipes_have_a_page(tmp_path: Path, name: str) -> None:
+    html = html_of([made(tmp_path / "a", name)], tmp_path / "a.html")
+    assert html.count('class="matrix"') == len(page.panels(recipe(name)))
+    assert html.count('<figure class="chart"') == 4
 
 
 # --- in a browser

@@ -1,7 +1,7 @@
 """What was measured of finished runs (zoo/evaluations.py), as tables in which nothing stands beside what it cannot be
 compared with."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from zoo.report.record import Group, Record, members
@@ -95,6 +95,6 @@ def _by_part(title: str, what: str, accuracies: dict[str, list[dict[str, Measure
     return Table(title, "", [what, *measured], rows)
 
 
-def _names(found) -> Collection[str]:
+def _names(found: Iterable[Measured]) -> Collection[str]:
     """The keys of all, each once, in their order."""
     return dict.fromkeys(key for each in found for key in each)

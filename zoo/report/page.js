@@ -302,13 +302,14 @@
         const line = own.find((curve) => curve.kind === "smooth") ?? own.find((curve) => curve.kind === "raw");
         const points = own.find((curve) => curve.kind === "valid");
         const parts = [];
+        const read = (value) => value.toLocaleString("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
         if (line && this.cursor <= line.xs[line.xs.length - 1] * 1.001) {
           const n = closest(line.xs, this.cursor);
-          parts.push(`${number(line.values[n])} at update ${Math.round(line.tokens[n] / run.update)}`);
+          parts.push(`${read(line.values[n])} at update ${Math.round(line.tokens[n] / run.update)}`);
         }
         if (points) {
           const n = closest(points.xs, this.cursor);
-          if (Math.abs(this.x(points.xs[n]) - at) < CLOSEST) parts.push(`validation ${number(points.values[n])}`);
+          if (Math.abs(this.x(points.xs[n]) - at) < CLOSEST) parts.push(`validation ${read(points.values[n])}`);
         }
         if (parts.length) told.push([run, parts.join(", ")]);
       });
@@ -327,9 +328,9 @@
       line(shown.axis.told(this.cursor), "");
       told.slice(0, MOST_LINES).forEach(([run, text]) => line(run.label, text, run.colour));
       if (told.length > MOST_LINES) line(`and ${told.length - MOST_LINES} more`, "");
-      const right = at > (EDGE.left + this.right) / 2;
-      this.readout.style.left = right ? `${EDGE.left + 6}px` : "auto";
-      this.readout.style.right = right ? "auto" : `${EDGE.right + 6}px`;
+      const beside = at > (EDGE.left + this.right) / 2; // to the left of it
+      this.readout.style.left = beside ? "auto" : `${at + 12}px`;
+      this.readout.style.right = beside ? `${this.right + EDGE.right - at + 12}px` : "auto";
     }
   }
 

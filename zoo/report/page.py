@@ -125,7 +125,7 @@ def _objectives(groups: Sequence[Group]) -> list[dict[str, Any]]:
     return [
         {
             "name": same[0].recipe.objective["name"],
-            "about": (sys.modules[type(same[0].objective).__module__].__doc__ or "").partition("\n")[0],
+            "about": (sys.modules[type(same[0].objective).__module__].__doc__ or "").partition("\n\n")[0],
             "runs": ", ".join(one.label for one in same),
             "panels": panels(same[0].recipe),
             **_example(same[0]),

@@ -13,6 +13,7 @@ from zoo.schema import Recipe
 from zoo.train import checkpoint, run
 from zoo.train.start import make_objective, nominal_vocab
 
+SPLITS = ("train", "valid", "test")
 SHORT = 8  # digits of a hash that are shown
 
 
@@ -22,7 +23,7 @@ class Record(NamedTuple):
     folder: Path
     label: str  # its folder's name, or its path where several have that name
     recipe: Recipe
-    lines: list[dict[str, Any]]  # of metrics.jsonl
+    lines: dict[str, list[dict[str, Any]]]  # of metrics.jsonl, by their split
     environment: dict[str, Any]  # {} where it cannot be read
     evaluation: dict[str, dict[str, evaluations.Found]]  # as of zoo.evaluations.read
     sample: str | None
@@ -34,14 +35,10 @@ class Record(NamedTuple):
         """The objective, with the vocabulary that the recipe asks for."""
         return make_objective(self.recipe, nominal_vocab(self.recipe))
 
-    def split(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a split; without those of averaged weights, which are no point of the curve."""
-        return [line for line in self.lines if line.get("split") == name and "averaged" not in line]
-
     @property
     def step(self) -> int:
         """The updates that are done."""
-        return max((line["step"] for line in self.split("train")), default=0)
+        return self.lines["train"][-1]["step"] if self.lines["train"] else 0
 
     @property
     def progress(self) -> str:
@@ -85,9 +82,12 @@ def _read(folder: Path, label: str) -> Record:
         faults.append(str(error))
     files = [folder / name for name in run.TOKENIZERS.values() if (folder / name).is_file()]
     tokenizer = hashlib.sha256(b"".join(map(Path.read_bytes, files))).hexdigest() if files else ""
-    kept = evaluations.read(folder)
-    sample = run.Run(folder, []).sample
-    return Record(folder, label, recipe, run.read_metrics(folder), environment, kept, sample, tokenizer, faults)
+    lines: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for line in run.read_metrics(folder):
+        if "averaged" not in line:  # of other weights than those of the update
+            lines[line["split"]].append(line)
+    kept, sample = evaluations.read(folder), run.Run(folder, []).sample
+    return Record(folder, label, recipe, lines, environment, kept, sample, tokenizer, faults)
 
 
 def grouped(records: Sequence[Record]) -> list[Group]:
@@ -133,4 +133,6 @@ def _differ(what: str, told: list[tuple[str, str, str]]) -> list[str]:
     if len(by_hash) < 2:
         return []
     each = "; ".join(f"{shown[digest]}: {', '.join(labels)}" for digest, labels in by_hash.items())
+    if len(by_hash.keys() - {""}) < 2:
+        return [f"it is not known whether these runs have the same {what}: {each}"]
     return [f"these runs have different {what}, so that their losses are not comparable: {each}"]

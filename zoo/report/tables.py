@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from zoo import accounting
 from zoo.progress import amount
-from zoo.report.record import Group, Record, members
+from zoo.report.record import SPLITS, Group, Record, members
 
 NOTHING = "–"
 INTERVAL = "_interval"  # ends the name of a number's interval: [low, high]
@@ -38,7 +38,7 @@ def overview(groups: Sequence[Group]) -> Table:
 
 def _told(record: Record) -> list[str]:
     recipe, tokens = record.recipe, record.step * record.recipe.train.tokens_per_update
-    rates = sorted(line["tokens_per_second"] for line in record.split("train") if "tokens_per_second" in line)
+    rates = sorted(line["tokens_per_second"] for line in record.lines["train"] if "tokens_per_second" in line)
     return [
         record.label,
         recipe.name,
@@ -58,9 +58,7 @@ def losses(groups: Sequence[Group], task: str) -> Table:
     def found(record: Record) -> Measured:
         if task not in record.objective.scales:
             return {}
-        train, valid, test = (
-            [line for line in record.split(split) if task in line] for split in ("train", "valid", "test")
-        )
+        train, valid, test = ([line for line in record.lines[split] if task in line] for split in SPLITS)
         last = {"train": train[-1][task]} if train else {}
         if valid:
             lowest = min(line[task] for line in valid)
