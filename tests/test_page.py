@@ -191,6 +191,7 @@ def test_seeds_are_told_as_mean_and_range() -> None:
     assert tables.over_seeds(each[:1], "loss") == "1.000 [0, 9]"
     assert tables.over_seeds(each, "score") == "x"
     assert tables.over_seeds(each, "absent") == "–"
+    assert tables.over_seeds([{"step": 20}, {"step": 1400}], "step") == "20, 1,400"
 
 
 def test_other_text_or_tokens_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,13 +301,13 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
 
 def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    for name, why in (("empty", "holds no run (recipe.yaml is missing)"), ("nowhere", "no such folder")):
+    folder = made(tmp_path / "run-1")
+    for name, why in (("empty", "holds no run (recipe.yaml is missing)"), ("run-3", "; did you mean 'run-1'?")):
         assert zoo(["report", str(tmp_path / name)]) == 2
         told = capsys.readouterr()
         assert told.out == ""
         assert len(told.err.splitlines()) == 1
         assert why in told.err
-    folder = made(tmp_path / "a")
     assert zoo(["report", str(folder), "--out", str(tmp_path / "no" / "such.html")]) == 2
     assert "cannot be written" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo import __version__, accounting
 from zoo.disk import write_whole
-from zoo.errors import UserError
+from zoo.errors import UserError, some
 from zoo.progress import say
 from zoo.report import measured, tables
 from zoo.report import record as records_of
@@ -38,7 +38,7 @@ def write(runs: Sequence[Path], file: Path, title: str = "", notes: Sequence[str
     warnings = records_of.warnings(records)
     for warning in warnings:
         say(f"warning: {warning}")
-    html = _render(records, title or ", ".join(one.label for one in records), [*notes, *warnings])
+    html = _render(records, title or some([one.label for one in records], 4), [*notes, *warnings])
     try:
         # An argument that was no UTF-8 when a run was started cannot be written as it was.
         write_whole(file, html.encode(errors="replace").decode())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo import evaluations
-from zoo.errors import UserError
+from zoo.errors import UserError, nearest
 from zoo.objective import Objective
 from zoo.schema import Recipe
 from zoo.train import checkpoint, run
@@ -68,7 +68,8 @@ def read(folders: Sequence[Path]) -> list[Record]:
 
 def _run_of(folder: Path) -> Path:
     if not folder.is_dir():
-        raise UserError(f"there is no run in {str(folder)!r}: no such folder")
+        runs = [recipe.parent.name for recipe in folder.parent.glob(f"*/{run.RECIPE}")]
+        raise UserError(f"there is no folder {str(folder)!r}{nearest(folder.name, runs)}")
     if (folder / checkpoint.STATE).is_file():
         return folder.resolve().parent.parent
     return folder if folder.name.strip(".") else folder.resolve()  # `.` and `..` are no names

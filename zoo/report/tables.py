@@ -83,11 +83,14 @@ def of_runs(title: str, about: str, groups: Sequence[Group], found: Callable[[Re
 
 
 def over_seeds(each: Sequence[Measured], name: str) -> str:
-    """A number of one run with its interval; of several the mean, and from where to where they go."""
+    """A number of one run with its interval; of several the mean, and from where to where they go.
+
+    Words and counts have no mean: they are listed.
+    """
     if len(each) == 1:
         return _number(each[0], name)
     values = [numbers[name] for numbers in each if name in numbers]
-    if len({*values}) < 2 or any(isinstance(value, str) for value in values):
+    if len({*values}) < 2 or not all(isinstance(value, float) for value in values):
         return ", ".join(dict.fromkeys(shown(name, value) for value in values)) or NOTHING
     return f"{shown(name, mean(values))} ({shown(name, min(values))} to {shown(name, max(values))})"
 
