@@ -124,6 +124,9 @@ def test_examples_in_the_help_can_be_typed(told: Any, command: str) -> None:
             parsed = found.make_context(name, arguments).params
         if "name" not in parsed and command == "data merge":
             continue  # it is of a folder
+        if "runs" in parsed:
+            assert all(is_folder(str(place)) for place in parsed["runs"])
+            continue
         if "checkpoint" in parsed or "place" in parsed:
             place = parsed.get("checkpoint") or parsed["place"]
             assert is_folder(place) or place.startswith("hf:") or place in {*registered(), *named, "my-gpt2"}

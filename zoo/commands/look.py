@@ -89,7 +89,7 @@ def report(
 ) -> None:
     """A page about runs: curves, evaluations, objectives, recipes.
 
-    One HTML file that needs no network: loss by tokens, compute or time, what zoo eval measured of the runs, who sees
+    One HTML file that needs no network: losses by tokens, compute or time, what was measured of the runs, who sees
     whom, an example batch, samples, recipes and where they differ, and how to make the runs again.
 
     \b

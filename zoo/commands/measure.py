@@ -165,5 +165,6 @@ def compare(
         members = comparison.of_objectives(base, [name.strip() for name in objectives.split(",")], *given)
     else:
         members = comparison.of_names(names or [], *given)
-    comparison.compare(members, out, data, suite)
+    for folder in comparison.compare(members, out, data, suite):
+        print(comparison.summary(folder))
     print(out / comparison.REPORT)

@@ -83,7 +83,7 @@ def tokenized(recipe: Recipe, texts: Source | Parallel | Prepared, kept: Mapping
 
 
 def kept_tokens(recipe: Recipe, tokenizer: Tokenizer, fingerprint: str, home: Path) -> Tokens | None:
-    """The training split of texts (not of pairs) with this fingerprint, where their tokens are kept; no text is read."""
+    """The training split of texts (not of pairs) with this fingerprint, where it is kept; no text is read."""
     folder = home / "tokens" / key_of(tokenizer, fingerprint)
     if damage(folder):
         return None

@@ -19,6 +19,7 @@ from zoo.use.score import kind_of_score
 
 COMPARISON = "comparison.json"  # what was asked for, in the comparison's folder
 REPORT = "report.html"
+BITS = ("bits_per_byte", "bits_per_byte_within_word")  # ends of what measures are called that have no unit of tokens
 
 
 class Budget(NamedTuple):
@@ -125,6 +126,21 @@ def compare(members: Sequence[Member], out: Path, data: str | None = None, suite
         _measure(folder, suite, pairs)
     page.write(folders, out / REPORT, title=out.name)
     return folders
+
+
+def summary(folder: Path) -> str:
+    """What was measured of a run, in a line; likelihoods and pseudo-likelihoods under names of their own."""
+    kept = evaluations.read(folder)
+    text = kept["text"][evaluations.VALIDATION]
+    told = []
+    for name, value in text.items():
+        if name.endswith(BITS):
+            low, high = text.get(f"{name}_interval", (None, None))
+            told.append(f"{name.replace('_', ' ')} {value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low else ""))
+    for name, found in kept.get("suite", {}).items():
+        low, high = found["interval"]
+        told.append(f"{name} {found['accuracy']:.1%} ({low:.1%} to {high:.1%}, by {found['score']})")
+    return f"{folder.name}: loss {text['loss']:.3f}" + "".join(f", {one}" for one in told)
 
 
 def _measure(folder: Path, suite: str | None, pairs: list[Pair] | None) -> None:

@@ -43,7 +43,7 @@ class _Course:
     """Where a run was at each line of its training split."""
 
     def __init__(self, record: Record):
-        self.lines = record.split("train")
+        self.lines = record.lines["train"]
         self.tokens_per_update = record.recipe.train.tokens_per_update
         self.tokens, rate = self.column("tokens"), self.column("tokens_per_second")
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -55,9 +55,11 @@ class _Course:
         return np.array([line.get(name, np.nan) for line in self.lines], float)
 
     def curve(self, run: int, kind: str, tokens: np.ndarray, values: np.ndarray, most: int) -> Curve:
-        """A thinned curve through (tokens, values); what is not finite is left out."""
+        """A curve of at most so many points through (tokens, values); what is not finite is left out."""
         there = np.isfinite(values)
         tokens, values = tokens[there], values[there]
+        if kind == "smooth":
+            values = smoothed(values)
         at = thinned(values, most)
         tokens, values = tokens[at], values[at]
         seconds = np.interp(tokens, self.tokens, self.seconds) if len(self.tokens) else np.zeros_like(tokens)
@@ -98,25 +100,23 @@ def charts(records: Sequence[Record]) -> tuple[list[Chart], list[Chart]]:
     courses = [_Course(record) for record in records]
     chances = [record.objective.chance() for record in records]
     tasks = list(dict.fromkeys(task for chance in chances for task in chance))
-    count = sum(2 * len(chance) + 3 for chance in chances)
-    most = min(POINTS, max(FEWEST_POINTS, ALL_POINTS // max(count, 1)))
+    count = sum(2 * len(chance) + 5 for chance in chances)  # curves, apart from validation
+    most = min(POINTS, max(FEWEST_POINTS, ALL_POINTS // count))
 
     def of_training(name: str, kinds: tuple[str, ...]) -> list[Curve]:
-        found = []
-        for run, course in enumerate(courses):
-            values = course.column(name)
-            there = np.isfinite(values)
-            for kind in kinds:
-                drawn = smoothed(values[there]) if kind == "smooth" else values[there]
-                found.append(course.curve(run, kind, course.tokens[there], drawn, most))
-        return found
+        return [
+            course.curve(run, kind, course.tokens, values, most)
+            for run, course in enumerate(courses)
+            for values in [course.column(name)]
+            for kind in kinds
+        ]
 
     def loss(task: str) -> Chart:
         curves, baselines = of_training(task, ("raw", "smooth")), {}
         for run, (record, course, chance) in enumerate(zip(records, courses, chances, strict=True)):
             if task not in chance:
                 continue
-            points = [(line["step"] * course.tokens_per_update, line.get(task)) for line in record.split("valid")]
+            points = [(line["step"] * course.tokens_per_update, line.get(task)) for line in record.lines["valid"]]
             columns = np.array(points, float).reshape(-1, 2)
             curves.append(course.curve(run, "valid", columns[:, 0], columns[:, 1], most))
             baselines |= _baselines(record, task, chance[task])

@@ -37,7 +37,7 @@
     return `${Number((seconds / size).toPrecision(3))} ${name}`;
   }
 
-  const number = (value) => (Math.abs(value) >= 1e5 ? amount(value) : String(Number(value.toPrecision(4))));
+  const number = (value) => value.toLocaleString("en-US", { maximumSignificantDigits: 4 });
 
   // Round numbers from low to high, about `count` of them.
   function ticks(low, high, count) {
@@ -45,13 +45,13 @@
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].find((times) => times * power >= rough) * power;
     const found = [];
-    for (let n = Math.ceil(low / step); n * step <= high; n += 1) found.push(n * step);
+    for (let n = Math.ceil(low / step); n * step <= high; n += 1) found.push(n * step || 0); // never -0
     return found;
   }
 
   // The same on a logarithmic scale; low and high are logarithms to the base 10.
   function powers(low, high, count) {
-    const times = high - low > count / 2 ? [1] : high - low > 1 ? [1, 3] : [1, 2, 5];
+    const times = 3 * (high - low) > 2 * count ? [1] : [1, 2, 5];
     const found = [];
     for (let power = Math.floor(low); power <= high; power += 1) {
       for (const n of times) found.push(Math.log10(n) + power);
@@ -231,7 +231,7 @@
       this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
       this.svg.setAttribute("aria-label", this.inWords());
       const clip = make(make(this.svg, "clipPath", { id: `inside${this.number}` }), "rect", {
-        x: EDGE.left, y: 0, width: this.right - EDGE.left, height: this.bottom + 6 });
+        x: EDGE.left - 5, y: 0, width: this.right - EDGE.left + 10, height: this.bottom + 5 });
       clip.parentNode.setAttribute("clipPathUnits", "userSpaceOnUse");
       this.drawAxes(low, high, least, most, width, height);
       const inside = make(this.svg, "g", { "clip-path": `url(#inside${this.number})` });
@@ -253,7 +253,7 @@
       for (const tick of logarithmic ? powers(least, most, count) : ticks(least, most, count)) {
         const value = logarithmic ? 10 ** tick : tick, at = this.y(value);
         make(this.svg, "path", { class: "grid", d: `M${EDGE.left} ${at}H${this.right}` });
-        make(this.svg, "text", { x: EDGE.left - 7, y: at + 4, "text-anchor": "end" }, logarithmic ? Number(value.toPrecision(2)) : number(value));
+        make(this.svg, "text", { x: EDGE.left - 7, y: at + 4, "text-anchor": "end" }, logarithmic ? amount(Number(value.toPrecision(2))) : number(value));
       }
       const timed = shown.axis === axes.seconds;
       const [size, name] = timed ? unit(high) : [1, ""];
@@ -302,13 +302,14 @@
         const line = own.find((curve) => curve.kind === "smooth") ?? own.find((curve) => curve.kind === "raw");
         const points = own.find((curve) => curve.kind === "valid");
         const parts = [];
+        const read = (value) => value.toLocaleString("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
         if (line && this.cursor <= line.xs[line.xs.length - 1] * 1.001) {
           const n = closest(line.xs, this.cursor);
-          parts.push(`${number(line.values[n])} at update ${Math.round(line.tokens[n] / run.update)}`);
+          parts.push(`${read(line.values[n])} at update ${Math.round(line.tokens[n] / run.update)}`);
         }
         if (points) {
           const n = closest(points.xs, this.cursor);
-          if (Math.abs(this.x(points.xs[n]) - at) < CLOSEST) parts.push(`validation ${number(points.values[n])}`);
+          if (Math.abs(this.x(points.xs[n]) - at) < CLOSEST) parts.push(`validation ${read(points.values[n])}`);
         }
         if (parts.length) told.push([run, parts.join(", ")]);
       });
@@ -327,9 +328,9 @@
       line(shown.axis.told(this.cursor), "");
       told.slice(0, MOST_LINES).forEach(([run, text]) => line(run.label, text, run.colour));
       if (told.length > MOST_LINES) line(`and ${told.length - MOST_LINES} more`, "");
-      const right = at > (EDGE.left + this.right) / 2;
-      this.readout.style.left = right ? `${EDGE.left + 6}px` : "auto";
-      this.readout.style.right = right ? "auto" : `${EDGE.right + 6}px`;
+      const beside = at > (EDGE.left + this.right) / 2; // to the left of it
+      this.readout.style.left = beside ? "auto" : `${at + 12}px`;
+      this.readout.style.right = beside ? `${this.right + EDGE.right - at + 12}px` : "auto";
     }
   }
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,20 +12,20 @@ from typing import Any
 
 from zoo import __version__, accounting
 from zoo.disk import write_whole
-from zoo.errors import UserError
+from zoo.errors import UserError, some
 from zoo.progress import say
+from zoo.report import measured, tables
 from zoo.report import record as records_of
-from zoo.report import tables
 from zoo.report.curves import POINTS, Chart, charts
 from zoo.report.example import example
 from zoo.report.matrix import panels
 from zoo.report.record import Group, Record
+from zoo.report.settings import commands, differences, facts
 from zoo.report.still import still
-from zoo.train import run
+from zoo.train.run import to_yaml
 
 HERE = Path(__file__).parent
 COLOURS = 8  # of groups, in page.css; the next ones are dashed
-RUNS_AS = {"zoo", "__main__.py"}  # what the command line is called where it started a run
 
 
 def write(runs: Sequence[Path], file: Path, title: str = "", notes: Sequence[str] = ()) -> None:
@@ -39,7 +38,7 @@ def write(runs: Sequence[Path], file: Path, title: str = "", notes: Sequence[str
     warnings = records_of.warnings(records)
     for warning in warnings:
         say(f"warning: {warning}")
-    html = _render(records, title or ", ".join(one.label for one in records), [*notes, *warnings])
+    html = _render(records, title or some([one.label for one in records], 4), [*notes, *warnings])
     try:
         # An argument that was no UTF-8 when a run was started cannot be written as it was.
         write_whole(file, html.encode(errors="replace").decode())
@@ -71,12 +70,12 @@ def _render(records: Sequence[Record], title: str, warnings: Sequence[str]) -> s
         losses=[(chart, still(chart), tables.losses(groups, chart.title)) for chart in losses],
         training=training,
         points=POINTS,
-        texts=tables.texts(groups),
-        suites=tables.suites(groups),
+        texts=measured.texts(groups),
+        suites=measured.suites(groups),
         objectives=_objectives(groups),
-        differences=tables.differences(groups),
-        recipe=run.to_yaml,
-        facts=tables.facts,
+        differences=differences(groups),
+        recipe=to_yaml,
+        facts=facts,
         commands=commands,
         data=Markup(data.replace("<", "\\u003c")),
         style=Markup(style),
@@ -126,7 +125,7 @@ def _objectives(groups: Sequence[Group]) -> list[dict[str, Any]]:
     return [
         {
             "name": same[0].recipe.objective["name"],
-            "about": (sys.modules[type(same[0].objective).__module__].__doc__ or "").partition("\n")[0],
+            "about": (sys.modules[type(same[0].objective).__module__].__doc__ or "").partition("\n\n")[0],
             "runs": ", ".join(one.label for one in same),
             "panels": panels(same[0].recipe),
             **_example(same[0]),
@@ -140,17 +139,3 @@ def _example(record: Record) -> Mapping[str, str]:
         return {"batch": example(record), "why": ""}
     except UserError as error:
         return {"batch": "", "why": str(error)}
-
-
-def commands(record: Record) -> list[tuple[str, str]]:
-    """How a run was made, and how to make it again, for a shell in the folder where the report was asked for."""
-    folder, told = record.folder, []
-    if argv := record.environment.get("command"):
-        started = ["zoo"] if Path(argv[0]).name in RUNS_AS else ["python", argv[0]]
-        told.append(("It was started by", shlex.join([*started, *argv[1:]])))
-    if record.recipe.data.corpus != run.MEMORY:
-        again = ["zoo", "pretrain", str(folder / run.RECIPE), "--out", f"{folder}-again"]
-        told.append(("The same from its resolved recipe", shlex.join(again)))
-    if record.step < record.recipe.train.updates:
-        told.append(("To continue it", run.continuing(folder, record.recipe, None)))
-    return told

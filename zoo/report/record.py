@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo import evaluations
-from zoo.errors import UserError
+from zoo.errors import UserError, nearest
 from zoo.objective import Objective
 from zoo.schema import Recipe
 from zoo.train import checkpoint, run
 from zoo.train.start import make_objective, nominal_vocab
 
+SPLITS = ("train", "valid", "test")
 SHORT = 8  # digits of a hash that are shown
 
 
@@ -22,7 +23,7 @@ class Record(NamedTuple):
     folder: Path
     label: str  # its folder's name, or its path where several have that name
     recipe: Recipe
-    lines: list[dict[str, Any]]  # of metrics.jsonl
+    lines: dict[str, list[dict[str, Any]]]  # of metrics.jsonl, by their split
     environment: dict[str, Any]  # {} where it cannot be read
     evaluation: dict[str, dict[str, evaluations.Found]]  # as of zoo.evaluations.read
     sample: str | None
@@ -34,14 +35,10 @@ class Record(NamedTuple):
         """The objective, with the vocabulary that the recipe asks for."""
         return make_objective(self.recipe, nominal_vocab(self.recipe))
 
-    def split(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a split; without those of averaged weights, which are no point of the curve."""
-        return [line for line in self.lines if line.get("split") == name and "averaged" not in line]
-
     @property
     def step(self) -> int:
         """The updates that are done."""
-        return max((line["step"] for line in self.split("train")), default=0)
+        return self.lines["train"][-1]["step"] if self.lines["train"] else 0
 
     @property
     def progress(self) -> str:
@@ -71,8 +68,11 @@ def read(folders: Sequence[Path]) -> list[Record]:
 
 def _run_of(folder: Path) -> Path:
     if not folder.is_dir():
-        raise UserError(f"there is no run in {str(folder)!r}: no such folder")
-    return folder.resolve().parent.parent if (folder / checkpoint.STATE).is_file() else folder
+        runs = [recipe.parent.name for recipe in folder.parent.glob(f"*/{run.RECIPE}")]
+        raise UserError(f"there is no folder {str(folder)!r}{nearest(folder.name, runs)}")
+    if (folder / checkpoint.STATE).is_file():
+        return folder.resolve().parent.parent
+    return folder if folder.name.strip(".") else folder.resolve()  # `.` and `..` are no names
 
 
 def _read(folder: Path, label: str) -> Record:
@@ -83,9 +83,12 @@ def _read(folder: Path, label: str) -> Record:
         faults.append(str(error))
     files = [folder / name for name in run.TOKENIZERS.values() if (folder / name).is_file()]
     tokenizer = hashlib.sha256(b"".join(map(Path.read_bytes, files))).hexdigest() if files else ""
-    kept = evaluations.read(folder)
-    sample = run.Run(folder, []).sample
-    return Record(folder, label, recipe, run.read_metrics(folder), environment, kept, sample, tokenizer, faults)
+    lines: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    for line in run.read_metrics(folder):
+        if "averaged" not in line:  # of other weights than those of the update
+            lines[line["split"]].append(line)
+    kept, sample = evaluations.read(folder), run.Run(folder, []).sample
+    return Record(folder, label, recipe, lines, environment, kept, sample, tokenizer, faults)
 
 
 def grouped(records: Sequence[Record]) -> list[Group]:
@@ -94,6 +97,11 @@ def grouped(records: Sequence[Record]) -> list[Group]:
     for record in records:
         groups.setdefault(_but_seed(record), []).append(record)
     return [Group(", ".join(record.label for record in group), group) for group in groups.values()]
+
+
+def members(groups: Sequence[Group]) -> list[Record]:
+    """The runs of all groups, group by group."""
+    return [record for group in groups for record in group.records]
 
 
 def _but_seed(record: Record) -> str:
@@ -126,4 +134,6 @@ def _differ(what: str, told: list[tuple[str, str, str]]) -> list[str]:
     if len(by_hash) < 2:
         return []
     each = "; ".join(f"{shown[digest]}: {', '.join(labels)}" for digest, labels in by_hash.items())
+    if len(by_hash.keys() - {""}) < 2:
+        return [f"it is not known whether these runs have the same {what}: {each}"]
     return [f"these runs have different {what}, so that their losses are not comparable: {each}"]
