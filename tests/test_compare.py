@@ -11,11 +11,16 @@ from shrunk import STILL, shrunk
 import zoo
 from zoo import accounting, cli, evaluations
 from zoo.errors import UserError
-from zoo.report.comparison import COMPARISON, REPORT, Budget, of_names, of_objectives
+from zoo.report.comparison import ALIKE, COMPARISON, REPORT, Budget, of_names, of_objectives
 from zoo.train import run
 from zoo.train.run import differences, to_yaml
 
-BYTES = {"kind": "bytes", "size": 262, "specials": {"eod": "<end>", "mask": "<hidden>", "cls": "<c>", "sep": "<s>"}}
+BYTES = {
+    "kind": "bytes",
+    "size": 262,
+    "lowercase": False,
+    "specials": {"eod": "<end>", "mask": "<hidden>", "cls": "<c>", "sep": "<s>"},
+}
 PLAIN = {"rows": "packed", "reuse": None, "bidirectional": False, "row_tokens": 24, "across_documents": True}
 
 
@@ -94,7 +99,7 @@ def test_all_are_trained_and_measured_alike(compared: tuple[Path, list[str]]) ->
         last = run.read_metrics(out / name)[-1]
         assert last["step"] == 6  # 1,152 tokens of 192
         kept = evaluations.read(out / name)
-        text, (suite,) = kept["text"][evaluations.VALIDATION], kept["suite"].values()
+        text, (suite,) = kept["text"][ALIKE], kept["suite"].values()
         assert text["step"] == suite["step"] == 6
         low, high = text[f"{bits}_per_byte_interval"]
         assert low < text[f"{bits}_per_byte"] < high
@@ -107,18 +112,21 @@ def test_all_are_trained_and_measured_alike(compared: tuple[Path, list[str]]) ->
 
 def test_asked_again_nothing_is_done_twice(compared: tuple[Path, list[str]], capsys: Any) -> None:
     out, command = compared
-    files = [path for path in out.rglob("*") if path.is_file() and path.name not in (REPORT, ".lock")]
+    files = [path for path in out.rglob("*") if path.is_file() and path.name not in (REPORT, ".lock", run.METRICS)]
     before = {path: path.stat().st_mtime_ns for path in files}
+    lines = {name: run.read_metrics(out / name) for name in ("left", "both")}
     capsys.readouterr()
     assert cli.run([*command, "--out", str(out)]) == 0
     told = capsys.readouterr().out.splitlines()
     assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert {name: run.read_metrics(out / name) for name in lines} == lines
     assert told[0].startswith("left: loss ")
     assert "both: loss " in told[1]
     assert "pseudo bits per byte" in told[1]
     assert told[-1] == str(out / REPORT)
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_goes_on(
     compared: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,8 +163,9 @@ def test_runs_that_are_there_are_taken_with_a_warning_where_they_differ(
     assert cli.run(["compare", taken, str(tmp_path / "mine"), "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines()[-1] == str(tmp_path / "out" / REPORT)
-    assert "warning" in err
-    assert "corpus" in err
+    assert "warning: " in err
+    assert "text.txt" in err
+    assert "other.txt" in err
     page = (tmp_path / "out" / REPORT).read_text()
     assert "other.txt" in page
     assert "at update 2 of 5" in page
@@ -188,7 +197,7 @@ def test_a_folder_is_kept_for_its_comparison(compared: tuple[Path, list[str]], t
     out, command = compared
     changed = [word if word != "1.152K" else "2K" for word in command]
     assert cli.run([*changed, "--out", str(out)]) == 2
-    assert "holds another comparison: runs.both.train.updates (was 6, now 10)" in capsys.readouterr().err
+    assert "runs.both.train.updates (was 6, now 10)" in capsys.readouterr().err
     (tmp_path / "own.txt").write_text("mine")
     assert cli.run([*command, "--out", str(tmp_path)]) == 2
     assert "holds files that are not a comparison's" in capsys.readouterr().err

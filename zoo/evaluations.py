@@ -12,6 +12,11 @@ VALIDATION = "validation split"  # the name of that text
 Found = dict[str, Any]  # what one measurement found, by name
 
 
+def name_of(place: str) -> str:
+    """What a text or a suite is called: its file's or folder's own name."""
+    return place if place.startswith("hf:") else Path(place).name or place
+
+
 def read(folder: Path) -> dict[str, dict[str, Found]]:
     """All that is kept: by kind (`text` or `suite`), then by the name of what was measured on. {} where nothing is.
 

@@ -90,7 +90,7 @@ def evaluate(
 
     reading = {"stride": stride, "within_word": within_word, **asked.get("evaluation", {})}
     found = measure(checkpoint, data, **reading)
-    _keep(checkpoint, "text", data or evaluations.VALIDATION, found)
+    _keep(checkpoint, "text", evaluations.name_of(data) if data else evaluations.VALIDATION, found)
     print_found(found, as_json)
 
 
@@ -102,7 +102,12 @@ def _judge(checkpoint: str, suite: str, within_word: bool, as_json: bool) -> Non
 
     pairs, model = read_pairs(suite), load(checkpoint)
     judged = judge(model, pairs, within_word=within_word)
-    _keep(checkpoint, "suite", suite, {"score": kind_of_score(model, within_word), **as_numbers(judged)})
+    _keep(
+        checkpoint,
+        "suite",
+        evaluations.name_of(suite),
+        {"score": kind_of_score(model, within_word), **as_numbers(judged)},
+    )
     print(json.dumps(as_numbers(judged)) if as_json else "\n".join(table(judged)))
 
 

@@ -19,6 +19,7 @@ from zoo.use.score import kind_of_score
 
 COMPARISON = "comparison.json"  # what was asked for, in the comparison's folder
 REPORT = "report.html"
+ALIKE = f"{evaluations.VALIDATION}, alike"  # what every run is measured on, whatever else was measured of it
 BITS = ("bits_per_byte", "bits_per_byte_within_word")  # ends of what measures are called that have no unit of tokens
 
 
@@ -131,7 +132,7 @@ def compare(members: Sequence[Member], out: Path, data: str | None = None, suite
 def summary(folder: Path) -> str:
     """What was measured of a run, in a line; likelihoods and pseudo-likelihoods under names of their own."""
     kept = evaluations.read(folder)
-    text = kept["text"][evaluations.VALIDATION]
+    text = kept["text"][ALIKE]
     told = []
     for name, value in text.items():
         if name.endswith(BITS):
@@ -150,13 +151,16 @@ def _measure(folder: Path, suite: str | None, pairs: list[Pair] | None) -> None:
 
     saved = open_saved(folder)
     step = saved.facts["step"]
-    if evaluations.known(folder, "text", evaluations.VALIDATION, step) is None:
+    if evaluations.known(folder, "text", ALIKE, step) is None:
         found = evaluate(folder, stride=half_a_window(saved.recipe), windows=SAMPLED)
-        evaluations.keep(folder, "text", evaluations.VALIDATION, {"step": step, **found})
-    if suite is not None and pairs is not None and evaluations.known(folder, "suite", suite, step) is None:
+        evaluations.keep(folder, "text", ALIKE, {"step": step, **found})
+    if suite is None or pairs is None:
+        return
+    name = evaluations.name_of(suite)
+    if evaluations.known(folder, "suite", name, step) is None:
         model = loaded(saved)
         found = as_numbers(judge(model, pairs))
-        evaluations.keep(folder, "suite", suite, {"step": step, "score": kind_of_score(model), **found})
+        evaluations.keep(folder, "suite", name, {"step": step, "score": kind_of_score(model), **found})
 
 
 def _begin(members: Sequence[Member], out: Path, data: str | None) -> None:
