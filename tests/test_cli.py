@@ -122,8 +122,8 @@ def test_examples_in_the_help_can_be_typed(told: Any, command: str) -> None:
             if hasattr(found, "commands"):
                 found, arguments = found.commands[arguments[0]], arguments[1:]
             parsed = found.make_context(name, arguments).params
-        if "name" not in parsed and command == "data merge":
-            continue  # it is of a folder
+        if "name" not in parsed and command in ("data merge", "watch"):
+            continue  # it is of folders
         if "checkpoint" in parsed or "place" in parsed:
             place = parsed.get("checkpoint") or parsed["place"]
             assert is_folder(place) or place.startswith("hf:") or place in {*registered(), *named, "my-gpt2"}
@@ -300,7 +300,7 @@ def test_pretrain_needs_no_option(told: Any, trainer: list[dict[str, Any]], tmp_
 
 def test_pretrain_hands_on_every_option(told: Any, trainer: list[dict[str, Any]]) -> None:
     options = "--data texts --out there --updates 7 --stop-at 3 --seed 5 --set model.layers=2 --resume --init-from old"
-    told("pretrain", "gpt2-nano", *options.split())
+    told("pretrain", "gpt2-nano", *options.split(), "--track", "wandb", "--track", "mlflow")
     told("pretrain", "gpt2-nano", "--minutes", "2.5")
     first, second = trainer
     assert first == {
@@ -313,6 +313,7 @@ def test_pretrain_hands_on_every_option(told: Any, trainer: list[dict[str, Any]]
         "init_from": "old",
         "stop_at": 3,
         "minutes": None,
+        "track": ["wandb", "mlflow"],
     }
     assert second["minutes"] == 2.5
 

@@ -1,5 +1,6 @@
 """The commands that look: at recipes, at batches, at this machine."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -78,6 +79,28 @@ def batch(
     from zoo.report.batch import decoded
 
     print(decoded(chosen_recipe(name, settings, **({"data": {"corpus": data}} if data else {})), step, rows))
+
+
+def watch(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The folders of runs, as in runs/gpt2-nano-1.")],
+) -> None:
+    """Follow runs while they train: curves, speed, time left.
+
+    It reads what the runs write and nothing else, so that it can start and end at any time, also where the folder is
+    shared by another machine. On a terminal the view is renewed every second until all runs have finished, or Ctrl-C;
+    elsewhere it is printed once. A run's sample is shown when it has one.
+
+    \b
+    Examples:
+      zoo watch runs/gpt2-nano-1
+      zoo watch runs/*
+    """
+    from zoo.report.watch import follow
+
+    try:
+        follow(runs)
+    except KeyboardInterrupt as end:
+        raise typer.Exit(128 + getattr(end, "signal", signal.SIGINT)) from None
 
 
 def doctor() -> None:
