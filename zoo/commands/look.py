@@ -103,6 +103,41 @@ def watch(
         raise typer.Exit(128 + getattr(end, "signal", signal.SIGINT)) from None
 
 
+def curves(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|RUN]", help="A recipe's name, or a run's folder (runs/mine, ./mine).")
+    ] = None,
+    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write a picture of them too.")] = None,
+) -> None:
+    """Reference curves, and whether a run learns the same.
+
+    Without an argument all that come with the zoo. Of a recipe its curves, as they were trained. A run, finished or in
+    progress, is compared with the reference that has its settings, whatever its name: in the last line stands how far
+    apart they are, and how far another seed may be. A recipe's machine settings and its seed may differ.
+
+    \b
+    Examples:
+      zoo curves
+      zoo curves gpt2-nano
+      zoo curves runs/gpt2-nano-1 --png curves.png
+    """
+    from rich.console import Console
+
+    from zoo.report import curves as shown
+    from zoo.report.reference import compare, reference
+    from zoo.saved import is_folder
+
+    if name is None:
+        if png is not None:
+            raise UserError("--png is for one recipe or run, and none is given")
+        print("\n".join(shown.listing()))
+        return
+    found = compare(Path(name)) if is_folder(name) else reference(name)
+    shown.told(found, Console(highlight=False))
+    if png is not None:
+        shown.draw(found, png)
+
+
 def doctor() -> None:
     """Check this machine: can it train, and what with?
 
