@@ -20,7 +20,7 @@ from zoo.corpus import prepare as prepare_module
 from zoo.corpus.prepare import Corpus, prepare
 from zoo.corpus.shards import Tokens
 from zoo.corpus.sources import Source, open_source
-from zoo.corpus.starts import SENTENCE_START, WORD_START
+from zoo.corpus.starts import SENTENCE_START, SPACED_START, WORD_START
 from zoo.errors import UserError
 from zoo.sections import Data, TokenizerSpec
 
@@ -63,7 +63,7 @@ def test_documents_in_and_out(tmp_path: Path) -> None:
         for begin, end in zip(tokens.documents[:-1], tokens.documents[1:], strict=True):
             assert tokens.token[end - 1] == eod
             assert tokens.flags[end - 1] == 0
-            assert tokens.flags[begin] == WORD_START | SENTENCE_START
+            assert tokens.flags[begin] == WORD_START | SENTENCE_START | SPACED_START
             found.append(corpus.tokenizer.decode(tokens.token[begin : end - 1]))
     assert found == texts
     assert corpus.train.bytes == sum(len(text.encode()) for text in texts[:27])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.corpus.sources import open_source
-from zoo.corpus.starts import CLOSERS, SENTENCE_START, WORD_START, starts
+from zoo.corpus.starts import CLOSERS, SENTENCE_START, SPACED_START, WORD_START, starts
 from zoo.corpus.tokenizer import Tokenizer, byte_characters, load, slices
 from zoo.corpus.vocabulary import DEAREST, sample, train
 from zoo.errors import UserError
@@ -42,7 +42,7 @@ def marked(text: str) -> str:
     """The text with | before words and § before sentences, by the rule alone."""
     flags, _ = starts(text)
     signs = {0: "", WORD_START: "|", SENTENCE_START: "§", WORD_START | SENTENCE_START: "§|"}
-    return "".join(signs[int(flag)] + character for character, flag in zip(text, flags, strict=True))
+    return "".join(signs[int(flag) & ~SPACED_START] + character for character, flag in zip(text, flags, strict=True))
 
 
 def shown(tokenizer: Tokenizer, text: str) -> str:
@@ -98,7 +98,8 @@ def slow_starts(documents: list[str]) -> list[int]:
                         head = head[:-1]
                 opening = c in "\"'" or unicodedata.category(c) in ("Lu", "Lt", "Lo", "Nd", "Ps", "Pi", "Pf")
                 sentence = blank_line or (head[-1] in ".!?" and opening)
-            flags.append(WORD_START * word + SENTENCE_START * sentence)
+            spaced = not c.isspace() and (not before or before[-1].isspace())
+            flags.append(WORD_START * word + SENTENCE_START * sentence + SPACED_START * spaced)
     return flags
 
 
@@ -110,6 +111,14 @@ def test_rule_is_the_same_a_character_at_a_time(documents: list[str]) -> None:
     flags, solid = starts(text, begins[begins < len(text)])
     assert flags.tolist() == slow_starts(documents)
     assert solid.tolist() == [not c.isspace() for c in text]
+
+
+def test_spaced_words_are_those_of_split(tokenizers: dict[str, Tokenizer]) -> None:
+    """Also where a tokenizer leaves out the white space that they were told apart by."""
+    text = "don't re-do it, please.\n\n(Then  we\trest!) 你好 3.5 p.m."
+    for tokenizer in tokenizers.values():
+        flags = tokenizer.encode_pieces([text[:9], text[9:], "more words"], [True, False, True]).flags
+        assert np.count_nonzero(flags & SPACED_START) == len(text.split()) + 2
 
 
 def test_pieces_of_one_character_start_nothing(tokenizers: dict[str, Tokenizer]) -> None:

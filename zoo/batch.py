@@ -21,6 +21,7 @@ class Rows(NamedTuple):
     source: "Rows | None" = None  # of parallel text: what these rows translate, document by document
     reset: Array | None = None  # [B] bool for streams: a row goes on after nothing; None = no row goes on after another
     backward: Array | None = None  # [B] bool: the text of a row runs from its end to its start; None = none does
+    spaced_start: Array = None  # [B, T] bool: where a word between white space starts; what a plan makes has it
 
 
 class Stream(NamedTuple):

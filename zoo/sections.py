@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from zoo import word_budget
+
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -208,12 +210,24 @@ class Train(Section):
     keep_checkpoints: Count = 3  # the newest; beside them the one with the lowest validation loss is always kept
     average_checkpoints: Count | None = None  # the run ends with the mean of the weights of its newest ones
     keep_every: Count | None = None  # updates; the checkpoints at its multiples are written, and kept for good
+    # Checkpoints for good after so many words of text, as 1M or 100K; in order, each once. A list in YAML.
+    save_at_words: Annotated[tuple[Count, ...], Field(strict=False)] = ()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @field_validator("micro_rows", mode="before")
     @classmethod
     def _fitted(cls, given: Any) -> Any:
         return None if given == "auto" else given
+
+    @field_validator("save_at_words", mode="before")
+    @classmethod
+    def _in_words(cls, given: Any) -> Any:
+        return [word_budget.read(each) for each in given] if isinstance(given, list | tuple) else given
+
+    @field_validator("save_at_words")
+    @classmethod
+    def _in_order(cls, given: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted({*given}))
 
     @model_validator(mode="after")
     def _kept(self) -> "Train":

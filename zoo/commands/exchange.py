@@ -12,20 +12,29 @@ from zoo.progress import say
 def export(
     checkpoint: Checkpoint,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")],
+    words: Annotated[
+        bool, typer.Option("--words", help="A run's checkpoints at word budgets, each in DIR/chck_1M, DIR/chck_2M, ...")
+    ] = False,
 ) -> None:
     """A trained model as transformers loads it.
 
     Writes config.json, model.safetensors, the tokenizer and a model card. A recipe that no class of transformers
-    computes is refused, with the fields that do not fit.
+    computes is refused, with the fields that do not fit. With --words it writes all checkpoints that the recipe's
+    train.save_at_words has left, under BabyLM's names for them.
 
     \b
     Examples:
       zoo export runs/gpt2-nano-1 my-gpt2
       zoo export bert-nano my-bert
+      zoo export runs/baby baby --words
     """
-    from zoo.exchange.folder import write
+    from zoo.exchange.folder import write, write_named
     from zoo.saved import open_saved
 
+    if words:
+        for exported in write_named(checkpoint, folder):
+            print(exported)
+        return
     architecture = write(open_saved(checkpoint), folder)
     print(folder)
     say(f"to load it in Python: transformers.{architecture}.from_pretrained({str(folder)!r})")

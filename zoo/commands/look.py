@@ -1,5 +1,6 @@
 """The commands that look: at recipes, at batches, at this machine."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -102,6 +103,63 @@ def report(
     file = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
     write(runs, file)
     print(file)
+
+
+def watch(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The folders of runs, as in runs/gpt2-nano-1.")],
+) -> None:
+    """Follow runs while they train: curves, speed, time left.
+
+    It reads what the runs write and nothing else, so that it can start and end at any time, also where the folder is
+    shared by another machine. On a terminal the view is renewed every second until all runs have finished, or Ctrl-C;
+    elsewhere it is printed once. A run's sample is shown when it has one.
+
+    \b
+    Examples:
+      zoo watch runs/gpt2-nano-1
+      zoo watch runs/*
+    """
+    from zoo.report.watch import follow
+
+    try:
+        follow(runs)
+    except KeyboardInterrupt as end:
+        raise typer.Exit(128 + getattr(end, "signal", signal.SIGINT)) from None
+
+
+def curves(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|RUN]", help="A recipe's name, or a run's folder (runs/mine, ./mine).")
+    ] = None,
+    png: Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Write a picture of them too.")] = None,
+) -> None:
+    """Reference curves, and whether a run learns the same.
+
+    Without an argument all that come with the zoo. Of a recipe its curves, as they were trained. A run, finished or in
+    progress, is compared with the reference that has its settings, whatever its name: in the last line stands how far
+    apart they are, and how far another seed may be. A recipe's machine settings and its seed may differ.
+
+    \b
+    Examples:
+      zoo curves
+      zoo curves gpt2-nano
+      zoo curves runs/gpt2-nano-1 --png curves.png
+    """
+    from rich.console import Console
+
+    from zoo.report import reference_curves as shown
+    from zoo.report.reference import compare, reference
+    from zoo.saved import is_folder
+
+    if name is None:
+        if png is not None:
+            raise UserError("--png is for one recipe or run, and none is given")
+        print("\n".join(shown.listing()))
+        return
+    found = compare(Path(name)) if is_folder(name) else reference(name)
+    shown.told(found, Console(highlight=False))
+    if png is not None:
+        shown.draw(found, png)
 
 
 def doctor() -> None:

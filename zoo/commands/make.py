@@ -39,6 +39,10 @@ def pretrain(
     init_from: Annotated[
         str | None, typer.Option(metavar="CKPT", help="Start from the weights and tokenizer of another model.")
     ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SERVICE", help="Also follow the run with wandb, trackio or mlflow. Repeatable."),
+    ] = None,
 ) -> None:
     """Train a recipe from scratch.
 
@@ -70,6 +74,7 @@ def pretrain(
         init_from=init_from,
         stop_at=stop_at,
         minutes=minutes,
+        track=track or None,
     )
     if not run.history:
         return  # one of several workers, of which another has the run's folder

@@ -24,7 +24,7 @@ from zoo.corpus.tokenizer import Tokenizer, slices
 from zoo.disk import flush
 from zoo.errors import UserError
 
-RULE = 2  # words, sentences, where long texts are cut: another number is another cache for the same text
+RULE = 3  # words, sentences, where long texts are cut: another number is another cache for the same text
 
 SLICE = 1 << 12  # characters: such texts are encoded a tenth faster than those of 50 KB, which leave the caches
 BUNDLE = 1 << 18  # characters that one thread encodes at a time: some 25 MB of its memory

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zoo.batch import Rows
-from zoo.corpus.starts import SENTENCE_START, WORD_START
+from zoo.corpus.starts import SENTENCE_START, SPACED_START, WORD_START
 from zoo.errors import UserError
 from zoo.noise import site_code
 from zoo.sections import Data
@@ -88,6 +88,11 @@ class RowPlan:
         """Rows `first` to `first + count - 1` of an update."""
         return self.cut(self.lines(update, first, count))
 
+    def words(self, rows: Rows) -> int:
+        """Words between white space that start in rows and in what they translate, as the network reads them."""
+        sides = [rows] if rows.source is None else [rows, rows.source]
+        return sum(int(np.count_nonzero(side.spaced_start[:, : self.row_tokens])) for side in sides)
+
     def lines(self, update: int, first: int, count: int) -> np.ndarray:
         """The lines of the tables that describe them."""
         epoch, at = np.divmod(update * self.rows_per_update + first + np.arange(count), self.rows_in_epoch)
@@ -127,6 +132,7 @@ class RowPlan:
             segment=np.zeros(doc.shape, np.int32),
             word_start=real & ((flags & WORD_START) > 0),
             sentence_start=real & ((flags & SENTENCE_START) > 0),
+            spaced_start=real & ((flags & SPACED_START) > 0),
         )
 
 

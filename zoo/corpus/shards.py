@@ -18,7 +18,7 @@ from zoo.corpus.joined import Fetched, Joined, Late, Readable
 from zoo.corpus.remote import is_address, sizes
 
 CORPUS, PART = "corpus.json", "part.json"
-FORMAT = 3  # of the folders; another number is another cache
+FORMAT = 4  # of the folders; another number is another cache
 FEW_DOCUMENTS = 20  # below this the validation split is cut inside a document
 NUMBERS_BLOCK = 1 << 24  # bytes that are fetched at once of what is read as a whole
 
@@ -31,7 +31,7 @@ class Tokens:
     """
 
     token: Readable  # [N] uint16 or uint32
-    flags: Readable  # [N] uint8, WORD_START and SENTENCE_START of zoo/corpus/starts.py
+    flags: Readable  # [N] uint8, WORD_START, SENTENCE_START and SPACED_START of zoo/corpus/starts.py
     documents: np.ndarray  # [D + 1] int64, the token each starts at, and N
     sentences: np.ndarray | Late  # [S + 1] int64, the token each starts at, and N; a document starts one
     bytes: int  # of its text, as UTF-8

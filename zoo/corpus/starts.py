@@ -3,7 +3,7 @@
 A *word* starts at a character that is not white space and either is no letter, digit or mark, or follows a character
 that is none; an ideograph is a word of its own. A *sentence* starts at an upper-case letter, a letter without case, a
 digit or an opening quote or bracket that follows `.`, `!` or `?`, at most CLOSERS closing quotes or brackets, and white
-space; and after a blank line, whatever stands there.
+space; and after a blank line, whatever stands there. A *spaced word* is all that stands between white space.
 """
 
 import unicodedata
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-WORD_START, SENTENCE_START = 1, 2  # bits of a token's flags
+WORD_START, SENTENCE_START, SPACED_START = 1, 2, 4  # bits of a token's flags
 CLOSERS = 4
 CONTEXT = 64  # characters before a text that decide about its start
 
@@ -58,10 +58,12 @@ def starts(text: str, opens: Sequence[int] | np.ndarray = (0,)) -> tuple[np.ndar
     after_letter, after_solid, before_solid = np.zeros_like(letter), np.zeros_like(solid), np.zeros_like(solid)
     after_letter[1:], after_solid[1:], before_solid[:-1] = letter[:-1], solid[:-1], solid[1:]
     after_letter[opens], after_solid[opens], before_solid[opens[opens > 0] - 1] = False, False, False
+    spaced = solid & ~after_solid
     flags = (solid & ~(letter & after_letter)).view(np.uint8) * np.uint8(WORD_START)
+    flags |= spaced.view(np.uint8) * np.uint8(SPACED_START)
 
     # A sentence can only start where a run of solid characters does; what it follows ends with the run before.
-    start, end = np.flatnonzero(solid & ~after_solid)[1:], np.flatnonzero(solid & ~before_solid)[:-1]
+    start, end = np.flatnonzero(spaced)[1:], np.flatnonzero(solid & ~before_solid)[:-1]
     blank_line, wide, newlines = np.zeros(len(start), bool), start - end > 2, np.flatnonzero(kinds & _NEWLINE)
     blank_line[wide] = np.searchsorted(newlines, start[wide]) - np.searchsorted(newlines, end[wide]) >= 2
     able = blank_line | (kinds[start] & _OPENS != 0)  # most words are not, which saves most of the rest

@@ -18,8 +18,9 @@ from zoo.exchange.gpt2 import GPT2
 from zoo.exchange.marian import Marian
 from zoo.exchange.xlnet import XLNet
 from zoo.network.shapes import Shapes
-from zoo.saved import CONFIG, Saved
+from zoo.saved import CONFIG, Saved, open_saved
 from zoo.tensors import TensorFile, check_shapes, write_tensors
+from zoo.train import checkpoint
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in (GPT2(), GPT(), Bert(), XLNet(), Marian())}
 
@@ -137,8 +138,7 @@ def write(saved: Saved, folder: Path) -> str:
         )
     path, tensors = folder.resolve(), _present(family.tensors(saved.recipe), saved.absent)
     try:
-        if path == Path.cwd() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
-            raise UserError(f"{str(folder)!r} is in use; give a new or an empty folder")
+        _refuse_used(folder)
         with disk.whole_folder(path) as new:
             ids = tokenizer.write(saved, family, new)
             config = {"architectures": [architecture], "model_type": family.model_type, "dtype": "float32"}
@@ -151,6 +151,28 @@ def write(saved: Saved, folder: Path) -> str:
     except OSError as error:
         raise UserError(f"{str(folder)!r} cannot be written: {error.strerror or error}") from None
     return architecture
+
+
+def write_named(run: str, folder: Path) -> Iterator[Path]:
+    """Writes every checkpoint of a run that has a name into a folder of that name in `folder`; yields them.
+
+    Raises UserError as `write`, and where the run has no such checkpoint.
+    """
+    named = checkpoint.named(Path(run))
+    if not named:
+        raise UserError(f"{run!r} has no checkpoint at a budget of words; train.save_at_words of its recipe makes them")
+    for name in named:
+        _refuse_used(folder / name)
+    for name, place in named.items():
+        write(open_saved(place), folder / name)
+        yield folder / name
+
+
+def _refuse_used(folder: Path) -> None:
+    """Raises UserError where a folder is neither new nor empty."""
+    path = folder.resolve()
+    if path == Path.cwd() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+        raise UserError(f"{str(folder)!r} is in use; give a new or an empty folder")
 
 
 def _write_json(file: Path, values: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo import disk
+from zoo import disk, word_budget
 from zoo.errors import UserError
 from zoo.progress import say
 from zoo.sections import Train
@@ -64,11 +64,29 @@ def save(
         disk.write_manifest(folder)
 
 
+def give_names(run: Path, step: int, names: Iterable[str]) -> None:
+    """Links with these names, to the checkpoint of `step`; what has a name is kept for good."""
+    for name in names:
+        link = run / "checkpoints" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder_of(run, step).name)
+        disk.flush(link.parent)
+
+
+def named(run: Path) -> dict[str, Path]:
+    """The checkpoints at word budgets by their names, in the order of the budgets."""
+    there = [path for path in (run / "checkpoints").glob(f"{word_budget.NAME}[0-9]*") if path.is_dir()]
+    there.sort(key=lambda path: word_budget.read(path.name.removeprefix(word_budget.NAME)))
+    return {path.name: path for path in there}
+
+
 def drop(run: Path, train: Train, losses: Mapping[int, float]) -> None:
     """Deletes the checkpoints that are not kept."""
     there = found(run)
+    lasting = {link.resolve().name for link in named(run).values()}
     for step in there.keys() - kept(there, train, losses):
-        disk.remove_folder(there[step])
+        if there[step].name not in lasting:
+            disk.remove_folder(there[step])
 
 
 def kept(steps: Iterable[int], train: Train, losses: Mapping[int, float]) -> set[int]:

@@ -60,6 +60,7 @@ class Update(NamedTuple):
     batches: list[Batch]  # of equal shapes; rows that fill one up, at its end, have doc 0 and weight 0
     firsts: list[int]  # every micro-batch's first row in the update
     weights: dict[str, float]
+    words: int  # that the rows hold
 
     def factors(self, scales: dict[str, float]) -> dict[str, float]:
         """What multiplies every task's total in the loss: scale / W, and 0 where the update has nothing to score."""
@@ -92,8 +93,8 @@ class Feed:
 
     def update(self, number: int) -> Update:
         """Update `number`, on the host."""
-        batches = list(self.micro_batches(number))
-        return Update(number, batches, self.firsts, weights_of(batches))
+        batches, words = zip(*self._made(number), strict=True)
+        return Update(number, list(batches), self.firsts, weights_of(batches), sum(words))
 
     def updates(self, start: int, stop: int) -> Iterator[Update]:
         """Updates `start` to `stop - 1`; the next one is made while the caller works on the last."""
@@ -108,10 +109,15 @@ class Feed:
 
     def micro_batches(self, number: int) -> Iterator[Batch]:
         """The micro-batches of update `number`, in order."""
+        return (batch for batch, _ in self._made(number))
+
+    def _made(self, number: int) -> Iterator[tuple[Batch, int]]:
+        """The same, each with the words of its rows."""
         for part in self.parts:
             first, count = min(part.start, self.rows - 1), max(len(part), 1)
             rows, noise = self.plan.rows(number, first, count), Noise(self.seed, number, first, count)
-            yield filled(self.objective.make_batch(noise, rows), len(part), self.micro_rows)
+            words = self.plan.words(rows) if part else 0
+            yield filled(self.objective.make_batch(noise, rows), len(part), self.micro_rows), words
 
 
 def weights_of(batches: Sequence[Batch]) -> dict[str, float]:

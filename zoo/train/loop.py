@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from zoo import accounting
+from zoo import accounting, word_budget
 from zoo.disk import write_whole
 from zoo.errors import Interrupted, RunFailed, some
 from zoo.progress import amount, printable, say
@@ -83,7 +83,7 @@ class Loop:
         self._write(line)
         self.display.update(line, list(update.weights))
         self._fail_if_not_finite()
-        self.session.step = update.number + 1
+        self.session.count(update)
 
     def _compute(self, update: Update) -> tuple[dict[str, float], float]:
         """Every task's total, and the gradient's norm, of one update, which is done micro-batch by micro-batch.
@@ -136,7 +136,7 @@ class Loop:
         session, train = self.session, self.train
         session.saver.look()
         wanted = any(every and session.step % every == 0 for every in (train.checkpoint_every, train.keep_every))
-        if wanted or late or session.step == self.last:
+        if wanted or late or session.reached or session.step == self.last:
             session.begin_save()
 
     def _is_late(self) -> bool:
@@ -229,8 +229,20 @@ class Loop:
                 f"{self.replicas.count} replicas in {self.replicas.workers} workers share every update, and add up"
                 f" {amount(size)}B of gradients"
             )
+        if train.save_at_words:
+            self._introduce_words()
         if train.warmup_updates >= train.updates:
             say(f"warning: train.warmup_updates {train.warmup_updates} is not below train.updates {train.updates}")
+
+    def _introduce_words(self) -> None:
+        budgets, expected = self.train.save_at_words, self.session.expected_words()
+        rate = amount(expected / self.train.updates)
+        say(f"checkpoints at {word_budget.labels(budgets)} words; an update has about {rate}of them")
+        if beyond := [words for words in budgets if words > expected]:
+            say(
+                f"warning: train.save_at_words {word_budget.labels(beyond)} will not be reached: the schedule's"
+                f" {self.train.updates} updates read about {amount(expected)}words"
+            )
 
     def _baselines(self) -> str:
         """What the losses can be compared with before anything is learned."""

@@ -15,7 +15,7 @@ from zoo.home import home
 from zoo.registry import recipe as find_recipe
 from zoo.saved import is_folder, open_saved
 from zoo.schema import Recipe, checked
-from zoo.train import budget, checkpoint, run
+from zoo.train import budget, checkpoint, run, trackers
 from zoo.train.cluster import Cluster, cluster
 from zoo.train.loop import Loop
 from zoo.train.session import Session
@@ -40,6 +40,7 @@ def pretrain(
     init_from: str | Path | None = None,
     stop_at: int | None = None,
     minutes: float | None = None,
+    track: Iterable[str] | None = None,
 ) -> run.Run:
     """Trains a recipe on a corpus and returns the run: its folder, its metrics, and `load()` for the model.
 
@@ -52,6 +53,7 @@ def pretrain(
         resume: continue the run in `out` from its newest checkpoint; start where there is nothing to continue.
         init_from: whose weights and tokenizer this new run starts with; whatever `zoo.load` takes.
         stop_at: end after this update, on the same schedule; minutes: fit `updates` to this much training time.
+        track: services that follow the run: wandb, trackio, mlflow; None = none, or those that followed it before.
 
     Raises:
         UserError: something given cannot be used. RunFailed: the loss stopped being finite, or the last checkpoint
@@ -62,6 +64,8 @@ def pretrain(
         recipe = find_recipe(recipe)
     _check_numbers(updates, stop_at, minutes)
     given = {"updates": updates, "seed": seed, "minutes": minutes, "init_from": init_from}
+    given["track"] = None if track is None else list(track)
+    trackers.check(given["track"] or ())
     if init_from is not None and is_folder(init_from):
         given["init_from"] = str(Path(init_from).absolute())
     together = cluster()
@@ -106,10 +110,12 @@ def pretrain(
             session.fit_minutes(minutes)
         if not resumes:
             session.write_start(given, texts.fingerprint)
+        told = [(line["step"], line["split"]) for line in run.read_metrics(folder)]
         session.restore(found)
         if starts:
             session.save()  # it may be gone, or have learned more, when this run is resumed
-        with caught() as stop, closing(Metrics(folder)) as metrics:
+        followed = trackers.Trackers(given.get("track") or (), folder, recipe, told)
+        with caught() as stop, closing(Metrics(folder, followed)) as metrics:
             Loop(session, metrics, stop, stop_at).run()
         return run.Run(folder, run.read_metrics(folder))
 

@@ -28,6 +28,7 @@ from zoo.train.run import differences
 SMALL = 1 << 16  # numbers: a collective of fewer takes as long as one of so many
 CHUNK = 1 << 22  # numbers that go from worker 0 to the others at a time: 16 MB
 SILENCE = 20  # seconds without a sign of life after which a worker counts as lost
+WORDS = "words of an update"  # beside its tasks
 START = 120  # seconds for TensorFlow to connect workers that are there
 
 
@@ -248,12 +249,13 @@ class Feeds:
             yield each([to_device(batch) for batch in batches]), each(first), weights_of(batches)
 
     def _joined(self, shares: Sequence[Update]) -> Update:
-        each, own = self.replicas.each, [share.weights for share in shares]
-        weights = self.replicas.total({task: sum(weights[task] for weights in own) for task in own[0]})
+        each, own = self.replicas.each, [{**share.weights, WORDS: share.words} for share in shares]
+        weights = self.replicas.total({task: float(sum(weights[task] for weights in own)) for task in own[0]})
+        words = int(weights.pop(WORDS))
         together = zip(*(share.batches for share in shares), strict=True)
         batches = [each([to_device(batch) for batch in same]) for same in together]
         firsts: list[Any] = [each(same) for same in zip(*(share.firsts for share in shares), strict=True)]
-        return Update(shares[0].number, batches, firsts, weights)
+        return Update(shares[0].number, batches, firsts, weights, words)
 
 
 def to_device(batch: Batch) -> Batch:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import disk
+from zoo import disk, word_budget
 from zoo.corpus.prepare import Corpus
 from zoo.corpus.shards import Tokens
 from zoo.errors import RunFailed, UserError, some
@@ -21,12 +21,15 @@ from zoo.schema import Recipe
 from zoo.tensors import check_shapes
 from zoo.train import budget, checkpoint, run
 from zoo.train.evaluation import HeldOut, held_out
-from zoo.train.feed import Feed, rows_of
+from zoo.train.feed import Feed, Update, rows_of
 from zoo.train.saver import Saver
 from zoo.train.start import Learner, start_backend
 
 if TYPE_CHECKING:
     from zoo.train.replicas import Replicas
+
+
+LOOKED_AT = 8  # updates whose words are counted before the first
 
 
 class Session:
@@ -57,6 +60,8 @@ class Session:
         if (told := rows.about()) is not None:
             say(f"rows: {told}")
         self.step = 0  # updates done
+        self.words = 0  # that were read in them
+        self.reached: tuple[int, ...] = ()  # the budgets of words that the last of them reached
         self.losses: dict[int, float] = {}  # of the validation split, after which update
         self.saver = Saver()
         self.saved_at = time.monotonic()
@@ -101,6 +106,7 @@ class Session:
         self._spread()
 
     def _read(self, found: Path | None) -> None:
+        names: list[str] = []
         if found is not None:
             weights, slots, memory, state = checkpoint.load(found)
             own = self.learner.weights | self.optimizer.slots | self.engine.memory_state()
@@ -112,9 +118,11 @@ class Session:
                 self.optimizer.slots[name].assign(value)
             if self.engine.memory is not None and memory is not None:
                 self.engine.memory.restore(memory)
-            self.step = state["step"]
+            self.step, self.words = state["step"], state.get("words", 0)  # 0 where words were not counted yet
+            names = state.get("names", [])
             say(f"resumed from {found}")
         checkpoint.tidy(self.folder, self.step)
+        checkpoint.give_names(self.folder, self.step, names)  # a run may be killed before they are there
         kept = run.cut_metrics(self.folder, self.step)
         self.losses = {line["step"]: line["loss"] for line in kept if line["split"] == "valid"}
 
@@ -122,7 +130,7 @@ class Session:
         """All workers go on from where worker 0 is."""
         if self.replicas.workers == 1:
             return
-        self.step, losses = self.replicas.exchange((self.step, list(self.losses.items())))[0]
+        self.step, self.words, losses = self.replicas.exchange((self.step, self.words, list(self.losses.items())))[0]
         self.losses = dict(losses)
         self.spread_weights()
         slots = self.replicas.spread({name: np.asarray(slot) for name, slot in self.optimizer.slots.items()})
@@ -139,12 +147,25 @@ class Session:
         weights = {name: np.asarray(weight) for name, weight in self.learner.weights.items()}
         self.learner.set_weights(self.replicas.spread(weights))
 
+    def count(self, update: Update) -> None:
+        """An update is done."""
+        before, self.words = self.words, self.words + update.words
+        self.reached = tuple(words for words in self.recipe.train.save_at_words if before < words <= self.words)
+        self.step = update.number + 1
+
+    def expected_words(self) -> int:
+        """About how many words the whole schedule reads, from the rows of some updates."""
+        rows, updates = self.feed.rows, self.recipe.train.updates
+        looked_at = np.linspace(0, updates - 1, min(updates, LOOKED_AT)).astype(int)
+        plan = self.feed.plan
+        return round(np.mean([plan.words(plan.rows(int(number), 0, rows)) for number in looked_at]) * updates)
+
     def begin_save(self) -> None:
         """Writes a checkpoint of this moment while training goes on."""
         self.saved_at = time.monotonic()
         state = self.engine.state()
         if self.replicas.chief:
-            self.saver.begin(self.step, partial(self._save, self.step, *state, dict(self.losses)))
+            self.saver.begin(self.step, partial(self._save, self._state(), *state, dict(self.losses)))
 
     def save(self) -> None:
         """Writes a checkpoint of this moment, unless it is written, and returns when it is on the disk."""
@@ -153,16 +174,22 @@ class Session:
         if not self.replicas.chief:
             return
         try:
-            self._save(self.step, *state, self.losses)
+            self._save(self._state(), *state, self.losses)
         except OSError as error:
             raise RunFailed(
                 f"the last checkpoint could not be written to {self.folder} ({error});"
                 " with more room --resume continues from the one before"
             ) from None
 
+    def _state(self) -> dict[str, Any]:
+        """Where the run is; `names` are those of its checkpoint, were it saved now."""
+        tokens = self.step * self.recipe.train.tokens_per_update
+        names = [word_budget.name(words) for words in self.reached]
+        return {"step": self.step, "tokens": tokens, "words": self.words, "names": names}
+
     def _save(
         self,
-        step: int,
+        state: dict[str, Any],
         weights: dict[str, Any],
         slots: dict[str, Any],
         memory: dict[str, Any],
@@ -170,6 +197,6 @@ class Session:
     ) -> None:
         """The lines of metrics.jsonl up to a checkpoint's step are on the disk before it is."""
         disk.flush(self.folder / run.METRICS)
-        train = self.recipe.train
-        checkpoint.save(self.folder, step, weights, slots, memory, {"tokens": step * train.tokens_per_update})
-        checkpoint.drop(self.folder, train, losses)
+        checkpoint.save(self.folder, state["step"], weights, slots, memory, state)
+        checkpoint.give_names(self.folder, state["step"], state["names"])
+        checkpoint.drop(self.folder, self.recipe.train, losses)

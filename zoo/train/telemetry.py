@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard where it is installed, and the display of whoever watches."""
+"""What a run tells: metrics.jsonl, the trackers that follow it, and the display of whoever watches."""
 
 import json
 import sys
@@ -10,39 +10,27 @@ from typing import Any
 
 from zoo.progress import PLAIN_SECONDS, amount, duration, say
 from zoo.train.run import METRICS
+from zoo.train.trackers import Trackers
 
 SMOOTHING = 0.9  # of the seconds a micro-batch takes, for the rate and the time left
 
 
 class Metrics:
-    """Appends one JSON object a line, and the same numbers to TensorBoard."""
+    """Appends one JSON object a line, and passes it on to trackers."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, trackers: Trackers):
         self.file = (folder / METRICS).open("a", encoding="utf-8")
-        self.board = _tensorboard(folder)
+        self.trackers = trackers
 
     def write(self, line: dict[str, Any]) -> None:
         """One line, on the disk at once so that others can follow."""
+        self.trackers.write(line)
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
-        if self.board is not None:
-            for key, value in line.items():
-                if isinstance(value, float):
-                    self.board.add_scalar(f"{line['split']}/{key}", value, line["step"])
 
     def close(self) -> None:
         self.file.close()
-        if self.board is not None:
-            self.board.close()
-
-
-def _tensorboard(folder: Path) -> Any:
-    """A writer of event files, or None where TensorBoard is not installed (the extra `tensorboard`)."""
-    try:
-        from tensorboard.summary import Writer
-    except ImportError:
-        return None
-    return Writer(str(folder / "tensorboard"))
+        self.trackers.close()
 
 
 class Display:
