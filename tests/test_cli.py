@@ -127,6 +127,10 @@ def test_examples_in_the_help_can_be_typed(told: Any, command: str) -> None:
         if "runs" in parsed:
             assert command == "watch" or all(is_folder(str(place)) for place in parsed["runs"])
             continue
+        if command == "compare":
+            named += parsed["names"] or [parsed["base"]]
+            assert all(is_folder(name) or name in registry.recipes() for name in named if name)
+            continue
         if command == "curves" and (parsed["name"] is None or is_folder(parsed["name"])):
             continue
         if "checkpoint" in parsed or "place" in parsed:
@@ -221,7 +225,7 @@ def test_show_names_the_picture_for_the_recipe(
     "line, parts",
     [
         ("pretrian gpt2-nano", ["'pretrian'", "did you mean 'pretrain'?"]),
-        ("frobnicate", ["'frobnicate'", "allowed: attention, batch, bench, checkpoints, curves, data"]),
+        ("frobnicate", ["'frobnicate'", "allowed: attention, batch, bench, checkpoints, compare, curves, data"]),
         ("--vresion", ["--vresion", "--version"]),
         ("show", ["NAME|FILE", "see zoo show --help"]),
         ("show gpt2-nanoo", ["'gpt2-nanoo'", "did you mean 'gpt2-nano'"]),
@@ -448,7 +452,7 @@ def test_a_refusal_of_a_process_is_one_line() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr
-        == "zoo: there is no recipe 'gpt2-nanoo'; did you mean 'gpt2-nano' or 'bert-nano' or 'xlnet-nano'?\n"
+        == "zoo: there is no recipe 'gpt2-nanoo'; did you mean 'gpt2-nano' or 'gpt2-char' or 'bert-nano'?\n"
     )
 
 

@@ -146,7 +146,7 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where all of it goes.")] = Path("runs/compare"),
     settings: Settings = None,
 ) -> None:
-    """Several objectives, trained on equal budgets and evaluated alike.
+    """Objectives side by side, trained and evaluated alike.
 
     Each recipe is trained in a folder of its own below --out, on --tokens or --flops, its schedule fitted to them;
     without either, as the recipe says. With --base, everything but the objective is held equal. The same command goes

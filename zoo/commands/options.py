@@ -1,7 +1,6 @@
 """What the options of several commands share: how a recipe is named and changed, how numbers are read."""
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo import registry
+from zoo import registry, word_budget
 from zoo.errors import UserError
 from zoo.schema import Recipe, merged
 
@@ -33,9 +32,8 @@ def number(low: float, kind: type[int] | type[float] = int, below: float = 2**31
 
 def large(text: str) -> float:
     """A parser of large numbers as people write them: 5M, 1.5B, 20000000, 1e15."""
-    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)([KMBT]?)", text.strip(), re.IGNORECASE)
     try:
-        value = float(found[1]) * 1000 ** " KMBT".index(found[2].upper() or " ") if found else 0.0
+        value = float(text) if "e" in text.lower() else float(word_budget.read(text))
     except ValueError:
         value = 0.0
     if value < 1:
