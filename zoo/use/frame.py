@@ -19,6 +19,14 @@ def rounded_up(size: int, step: int) -> int:
     return -(-size // step) * step
 
 
+def graph_width(length: int, longest: int) -> int:
+    """What a row of some length is padded to: STEP, twice it, and so on, so that few graphs are made."""
+    width = STEP
+    while width < length:
+        width *= 2
+    return min(width, longest)
+
+
 def laid_out(texts: Sequence[Sequence[int] | np.ndarray], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Token and doc [height, width] int32: a text in each of the first rows, padded at its end with doc 0."""
     token, doc = np.zeros((2, height, width), np.int32)

@@ -1,0 +1,124 @@
+"""Labelled examples as rows of tokens.
+
+Shapes: B rows, T tokens a row.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from zoo.batch import Rows
+from zoo.corpus.labelled import Example
+from zoo.corpus.pairs import fitting
+from zoo.corpus.rows import RowPlan, generator
+from zoo.corpus.tokenizer import Tokenizer
+from zoo.errors import UserError
+from zoo.tuning.family import Family
+from zoo.use.frame import graph_width, laid_out
+
+AT_ONCE = 1000  # sentences of words that are tokenized together
+
+
+class Row(NamedTuple):
+    """An example's tokens, and where it is asked: of words at the first token of each that fits."""
+
+    ids: np.ndarray  # [tokens] int32
+    segment: np.ndarray  # [tokens] int32
+    at: np.ndarray  # [asked] int64, rising
+    label: np.ndarray  # [asked] int64, numbers of labels; 0 where none is known
+
+
+class Framing(NamedTuple):
+    """How the examples of a task become rows of at most `longest` tokens."""
+
+    tokenizer: Tokenizer
+    family: Family
+    task: str
+    longest: int
+    segments: int  # that the network tells apart
+
+    def rows(self, examples: Sequence[Example], labels: Sequence[str]) -> tuple[list[Row], int]:
+        """A row for each example, and how many examples were cut to fit.
+
+        A pair loses tokens of the longer text. UserError where no token of a text would fit.
+        """
+        parts = 2 if self.task == "pairs" else 1
+        most = self.longest - self.family.around(parts)
+        if most < parts:
+            raise UserError(f"rows of {self.longest} tokens hold no text: {self.longest - most} stand around it")
+        number = {label: n for n, label in enumerate(labels)}
+        build = self._of_words if self.task == "tag" else self._of_texts
+        return build(examples, most, number)
+
+    def _of_texts(
+        self, examples: Sequence[Example], most: int, number: dict[str, int]
+    ) -> tuple[list[Row], int]:
+        rows, cut = [], 0
+        for texts, labels in examples:
+            parts = [self.tokenizer.encode(text) for text in texts]
+            sizes = [np.int64(len(ids)) for ids in parts]
+            fits = fitting(*sizes, most) if len(parts) == 2 else [min(sizes[0], most)]  # pyright: ignore
+            cut += any(fit < size for fit, size in zip(fits, sizes, strict=True))
+            parts = [ids[:fit] for ids, fit in zip(parts, fits, strict=True)]
+            ids, segment = self._framed(parts)
+            asked = np.array([self.family.asked % len(ids)])
+            rows.append(Row(ids, segment, asked, np.array([number[label] for label in labels] or [0])))
+        return rows, cut
+
+    def _of_words(self, examples: Sequence[Example], most: int, number: dict[str, int]) -> tuple[list[Row], int]:
+        rows, cut = [], 0
+        for start in range(0, len(examples), AT_ONCE):
+            some = examples[start : start + AT_ONCE]
+            texts = [" ".join(words) for words, _ in some]
+            found = self.tokenizer.encode_pieces(texts)
+            token_end, byte = np.cumsum(found.counts), 0
+            for example, text, (begin, end) in zip(some, texts, pairwise([0, *token_end.tolist()]), strict=True):
+                sizes = [len(word.encode()) + 1 for word in example.texts]
+                word_byte = byte + np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
+                first = np.maximum(np.searchsorted(found.begin[begin:end], word_byte, side="right") - 1, 0)
+                byte += len(text.encode())
+                cut += end - begin > most
+                ids, segment = self._framed([found.ids[begin : min(end, begin + most)]])
+                at = first[first < most] + len(self.family.before)
+                label = [number[tag] for tag in example.labels[: len(at)]] or np.zeros(len(at), np.int64)
+                rows.append(Row(ids, segment, at, np.asarray(label)))
+        return rows, cut
+
+    def _framed(self, parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        ids, segment = self.family.framed(parts, self.tokenizer.special)
+        return ids, np.minimum(segment, max(self.segments - 1, 0))
+
+
+def laid(rows: Sequence[Row], height: int, width: int) -> Rows:
+    """[height, width] with a row of tokens in each of the first rows, padded at its end; the others are empty."""
+    token, doc = laid_out([row.ids for row in rows], height, width)
+    segment, _ = laid_out([row.segment for row in rows], height, width)
+    label = np.full_like(token, -1)
+    for line, row in zip(label, rows, strict=False):
+        line[row.at] = row.label
+    position = np.arange(width, dtype=np.int32) * doc
+    nothing = np.zeros(token.shape, bool)
+    return Rows(token, doc, position, segment, nothing, nothing, label)
+
+
+class LabelledRows(RowPlan):
+    """Examples in an order of every epoch's own. A line of the table: the number of an example.
+
+    All rows of an update are as wide as its longest needs, so that no row depends on how the update is split.
+    """
+
+    def __init__(self, examples: Sequence[Row], rows_per_update: int, longest: int, seed: int):
+        self.examples, self.longest = examples, longest
+        self.rows_per_update, self.rows_in_epoch, self.seed = rows_per_update, len(examples), seed
+        self.cached_table = lru_cache(maxsize=2)(self.table)
+
+    def rows(self, update: int, first: int, count: int) -> Rows:
+        chosen = [self.examples[n] for n in self.lines(update, 0, self.rows_per_update)[:, 0]]
+        width = graph_width(max(len(row.ids) for row in chosen), self.longest)
+        return laid(chosen[first : first + count], count, width)
+
+    def table(self, epoch: int) -> np.ndarray:
+        return generator(self.seed, epoch, "rows.labelled").permutation(self.rows_in_epoch)[:, None]
