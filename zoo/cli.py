@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.commands import data, exchange, keep, look, make, use
+from zoo.commands import data, exchange, keep, look, make, tune, use
 from zoo.errors import Interrupted, RunFailed, UserError, nearest
 from zoo.kernels import startup
 from zoo.progress import into_nothing, say
@@ -139,6 +139,9 @@ app.command()(use.generate)
 app.command()(use.fill)
 app.command()(use.score)
 app.command("eval")(use.evaluate)
+app.command()(tune.probe)
+app.command()(tune.finetune)
+app.command()(tune.predict)
 app.command()(use.translate)
 app.command()(use.parse)
 app.command()(use.attention)

@@ -1,4 +1,4 @@
-"""Labelled text: texts, pairs of texts, or the words of sentences, each with its label; from tables, CoNLL files, the Hub."""
+"""Labelled text from tables, CoNLL files and the Hub: texts, pairs of texts, or the words of sentences."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -187,7 +187,7 @@ def _conll(file: Path, labelled: bool) -> Iterator[Example]:
 
 
 def part_off(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
-    """The examples without a share of each label's, which come second; always the same ones. Of words a share of all."""
+    """The examples without a share of each label's (of words: of all), which come second; always the same ones."""
     order = generator(0, 0, "labelled.split").permutation(len(examples))
     strata: dict[str, list[int]] = {}
     for n in order.tolist():

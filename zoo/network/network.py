@@ -123,9 +123,9 @@ class Network(Part):
         return x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD)
 
     def states(self, stream: Stream, *, causal: bool = False) -> list[Any]:
-        """What enters the first block, and what each block gives: [B, T, D] float32 each; of an encoder where there is one.
+        """What enters the first block, and what each block gives: [B, T, D] float32 each.
 
-        The last are those of `read` (or `encode`). causal: as of `read`.
+        Where there is an encoder, they are its own. The last are those of `read` (or `encode`). causal: as of `read`.
         """
         blocks, embed, norm, reach = self.blocks, self.embed, self.final_norm, Reach.of(self.model)
         if self.encoder_blocks:

@@ -1,4 +1,4 @@
-"""How each family of models is fine-tuned, as published: what stands around a text, who is asked, with what settings."""
+"""How each family is fine-tuned, as published: what stands around a text, who is asked, with what settings."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from zoo.sections import Adam
 
 
 class Family(NamedTuple):
-    """Roles of special tokens are those of the tokenizer; one that it lacks is stood in for by the end of a document."""
+    """Special tokens are named by their roles; for one that the tokenizer lacks stands the end of a document."""
 
     before: tuple[str, ...]  # the roles of what stands before the first text
     between: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Fine-tuning: a pretrained model learns the labels of texts, pairs or words; read this top to bottom, then training.py."""
+"""Fine-tuning: a pretrained model learns labels. Read this top to bottom, then training.py."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from zoo.progress import say
 from zoo.saved import open_saved
 from zoo.tuning.labeller import Base
 from zoo.tuning.training import Epoch, Found, Part, Training
-from zoo.use.measures import marks_entities
+from zoo.use.measures import Measure, marks_entities, share
 
 VALID_SHARE = 0.1  # of what is given, where no validation part is
 PATIENCE = 3  # epochs without a better one, after which a learning rate has had its chance
@@ -25,9 +25,8 @@ class Tuned(NamedTuple):
     labels: list[str]
     measure: str  # that chose the best epoch; of equal ones the lower loss
     best: Epoch
-    baseline: float  # accuracy on the validation part of the label that is commonest in training
-    valid: str
-    test: tuple[str, Found] | None  # its name, and what was measured of it
+    baseline: Measure  # accuracy on the validation part of the label that is commonest in training
+    test: Found | None
 
 
 def finetune(
@@ -70,12 +69,11 @@ def finetune(
     measure = task.measure if task else "f1" if asked.task == "tag" and marks_entities(set(labels)) else "accuracy"
     best, weights = _best(training, rates or [base.family.learning_rate], measure)
     training.labeller.learner.set_weights(weights)
-    tested = (test_part.name, training.measured(test_part)) if test_part else None
+    tested = training.measured(test_part) if test_part else None
     commonest = Counter(label for each in given for label in each.labels).most_common(1)[0][0]
     wanted = [label for each in held for label in each.labels]
-    tuned = Tuned(folder, labels, measure, best, wanted.count(commonest) / len(wanted), valid_part.name, tested)
-    training.labeller.keep(folder, weights, {"from": checkpoint, "data": data, "seed": seed, **as_numbers(tuned)})
-    return tuned
+    training.labeller.keep(folder, weights, {"data": data, "valid": valid_part.name, "seed": seed})
+    return Tuned(folder, labels, measure, best, share(wanted.count(commonest), len(wanted)), tested)
 
 
 def _best(training: Training, rates: Sequence[float], measure: str) -> tuple[Epoch, dict]:
@@ -88,7 +86,9 @@ def _best(training: Training, rates: Sequence[float], measure: str) -> tuple[Epo
     for rate in rates:
         own = None  # the best of this rate
         for epoch in training.run(rate):
-            told = ", ".join(f"{name.replace('_', ' ')} {found.value:.3f}" for name, found in epoch.valid.measures.items())
+            told = ", ".join(
+                f"{name.replace('_', ' ')} {found.value:.3f}" for name, found in epoch.valid.measures.items()
+            )
             say(
                 f"learning rate {rate:g}, epoch {epoch.number} of {training.epochs}: training loss"
                 f" {epoch.training_loss:.3f}, validation loss {epoch.valid.loss:.3f}, {told}"
@@ -102,25 +102,6 @@ def _best(training: Training, rates: Sequence[float], measure: str) -> tuple[Epo
                 break
     assert best is not None  # there is at least one epoch
     return best, weights
-
-
-def as_numbers(tuned: Tuned) -> dict:
-    """What was measured, for JSON."""
-
-    def numbers(found: Found) -> dict:
-        return {"loss": found.loss, **{name: each._asdict() for name, each in found.measures.items()}}
-
-    best, parts = tuned.best, {}
-    if tuned.test is not None:
-        parts = {"test": {"data": tuned.test[0], **numbers(tuned.test[1])}}
-    return {
-        "learning_rate": best.learning_rate,
-        "epoch": best.number,
-        "chosen_by": tuned.measure,
-        "baseline": tuned.baseline,
-        "valid": {"data": tuned.valid, **numbers(best.valid)},
-        **parts,
-    }
 
 
 def _new_folder(out: str | Path | None, stem: str) -> Path:
@@ -148,5 +129,7 @@ def _part(base: Base, name: str, examples: list[Example], labels: list[str]) -> 
         raise UserError(f"{name}: training has no example of the labels {some(unseen)}; it has {some(labels)}")
     rows, cut = base.framing.rows(examples, labels)
     if cut:
-        say(f"{name}: {cut:,} of {len(rows):,} texts are cut to the {base.framing.longest} tokens that are read at once")
+        say(
+            f"{name}: {cut:,} of {len(rows):,} texts are cut to the {base.framing.longest} tokens that are read at once"
+        )
     return Part(name, examples, rows)

@@ -30,6 +30,7 @@ from zoo.tuning.rows import Framing, Row, laid
 from zoo.use.frame import graph_width
 
 HEAD, LABELS = "head.safetensors", "labels.json"
+HEADS = "objective."  # begins the names of the head's weights
 TOKENS = 4096  # read at once
 
 
@@ -78,7 +79,7 @@ class Labeller:
         )
         self.learner = Learner(recipe, base.vocab, recipe.train.precision, drawn=drawn, objective=self.objective)
         known = base.saved.weights
-        self.fresh = [name for name in self.learner.weights if name not in known]
+        self.fresh = [name for name in self.learner.weights if name not in known and name.startswith(HEADS)]
         self.learner.set_weights({name: known[name] for name in self.learner.weights if name in known})
         self._scores = None
 
@@ -130,7 +131,7 @@ class Labeller:
         saved = self.base.saved
         names = accounting.weights(saved.recipe, saved.absent)
         body = {name: weights[name] if name in weights else saved.weights[name] for name in names}
-        head = {name: value for name, value in weights.items() if name not in names}
+        head = {name: weights[name] for name in weights if name not in names and name.startswith(HEADS)}
         known = {"task": self.framing.task, "labels": self.labels, **facts}
 
         def beside(new: Path) -> None:
@@ -140,8 +141,8 @@ class Labeller:
         write(saved._replace(weights=body, facts={"origin": f"fine-tuned from {saved.where}"}), folder, beside=beside)
 
 
-def load_labeller(folder: Path) -> tuple[Labeller, dict[str, Any]]:
-    """What `keep` wrote, and what its labels.json says. UserError where that is not there, or damaged."""
+def load_labeller(folder: Path) -> Labeller:
+    """What `keep` wrote, computing in float32. UserError where that is not there, or damaged."""
     if not (folder / LABELS).is_file():
         raise UserError(f"{str(folder)!r} holds no fine-tuned model ({LABELS} is missing); zoo finetune makes one")
     if (wrong := disk.damage(folder, (LABELS, HEAD, checkpoint.WEIGHTS))) is not None:
@@ -152,4 +153,4 @@ def load_labeller(folder: Path) -> tuple[Labeller, dict[str, Any]]:
     exact = recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": "float32"})})
     labeller = Labeller(base, known["labels"], exact, drawn=False)
     labeller.learner.set_weights(TensorFile(folder / HEAD))
-    return labeller, known
+    return labeller

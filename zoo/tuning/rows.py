@@ -53,9 +53,7 @@ class Framing(NamedTuple):
         build = self._of_words if self.task == "tag" else self._of_texts
         return build(examples, most, number)
 
-    def _of_texts(
-        self, examples: Sequence[Example], most: int, number: dict[str, int]
-    ) -> tuple[list[Row], int]:
+    def _of_texts(self, examples: Sequence[Example], most: int, number: dict[str, int]) -> tuple[list[Row], int]:
         rows, cut = [], 0
         for texts, labels in examples:
             parts = [self.tokenizer.encode(text) for text in texts]

@@ -24,6 +24,12 @@ class Measure(NamedTuple):
     high: float
 
 
+def share(right: int, of: int) -> Measure:
+    """How many were right, with Wilson's interval."""
+    found = Accuracy("", right, of)
+    return Measure(found.share, *found.interval)
+
+
 def of_labels(gold_N: np.ndarray, guess_N: np.ndarray, count: int) -> dict[str, Measure]:
     """accuracy (Wilson's interval), macro_f1, mcc, and of two labels f1, that of the second; the rest by bootstrap.
 
@@ -44,15 +50,14 @@ def of_labels(gold_N: np.ndarray, guess_N: np.ndarray, count: int) -> dict[str, 
         apart_S = (size**2 - (gold_SC**2).sum(axis=1)) * (size**2 - (guess_SC**2).sum(axis=1))
         mcc_S = (right_S * size - (gold_SC * guess_SC).sum(axis=1)) / np.sqrt(apart_S)
     macro_S = np.nansum(f1_SC, axis=1) / np.isfinite(f1_SC).sum(axis=1)
-    accuracy = Accuracy("", int(right_S[0]), size)
-    found = {"accuracy": Measure(accuracy.share, *accuracy.interval)}
+    found = {"accuracy": share(int(right_S[0]), size)}
     if count == 2:
         found["f1"] = _measure(np.nan_to_num(f1_SC[:, 1]))
     return found | {"macro_f1": _measure(macro_S), "mcc": _measure(np.nan_to_num(mcc_S))}
 
 
 def of_tags(gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]]) -> dict[str, Measure]:
-    """accuracy of the tags, and where they mark entities f1, precision and recall of these; by bootstrap of sentences."""
+    """accuracy of tags, and f1, precision and recall of the entities that they mark; by bootstrap of sentences."""
     counts = {"right": [], "words": []}
     entities = marks_entities({tag for tags in gold for tag in tags})
     if entities:
@@ -70,14 +75,14 @@ def of_tags(gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]]) -> di
     often_SN = np.concatenate([np.ones((1, size), np.int64), samples])
     sums = {name: often_SN @ np.array(each) for name, each in counts.items()}
 
-    def share(of: np.ndarray, by: np.ndarray) -> Measure:
+    def ratio(of: np.ndarray, by: np.ndarray) -> Measure:
         return _measure(of / np.maximum(by, 1))
 
-    measured = {"accuracy": share(sums["right"], sums["words"])}
+    measured = {"accuracy": ratio(sums["right"], sums["words"])}
     if entities:
-        measured["f1"] = share(2 * sums["hits"], sums["gold"] + sums["guess"])
-        measured["precision"] = share(sums["hits"], sums["guess"])
-        measured["recall"] = share(sums["hits"], sums["gold"])
+        measured["f1"] = ratio(2 * sums["hits"], sums["gold"] + sums["guess"])
+        measured["precision"] = ratio(sums["hits"], sums["guess"])
+        measured["recall"] = ratio(sums["hits"], sums["gold"])
     return measured
 
 
