@@ -5,7 +5,6 @@ Shapes: B rows, T tokens a row.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -70,19 +69,19 @@ class Framing(NamedTuple):
         rows, cut = [], 0
         for start in range(0, len(examples), AT_ONCE):
             some = examples[start : start + AT_ONCE]
-            texts = [" ".join(words) for words, _ in some]
-            found = self.tokenizer.encode_pieces(texts)
-            token_end, byte = np.cumsum(found.counts), 0
-            for example, text, (begin, end) in zip(some, texts, pairwise([0, *token_end.tolist()]), strict=True):
-                sizes = [len(word.encode()) + 1 for word in example.texts]
-                word_byte = byte + np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, np.int64)
-                first = np.maximum(np.searchsorted(found.begin[begin:end], word_byte, side="right") - 1, 0)
-                byte += len(text.encode())
-                cut += end - begin > most
-                ids, segment = self._framed([found.ids[begin : min(end, begin + most)]])
+            # Word by word, with the space that stands before it in a text.
+            words = [f" {word}" if n else word for each in some for n, word in enumerate(each.texts)]
+            found = self.tokenizer.encode_pieces(words)
+            ends = np.cumsum([len(each.texts) for each in some])[:-1]
+            counts = np.split(found.counts, ends)
+            ids = np.split(found.ids, np.cumsum([each.sum() for each in counts])[:-1])
+            for example, count, tokens in zip(some, counts, ids, strict=True):
+                # A word without a token is asked where the next one is, the last of all where the text ends.
+                first = np.cumsum(count) - count
+                cut += len(tokens) > most
                 at = first[first < most] + len(self.family.before)
-                label = [number[tag] for tag in example.labels[: len(at)]] or np.zeros(len(at), np.int64)
-                rows.append(Row(ids, segment, at, np.asarray(label)))
+                label = [number[tag] for tag in example.labels[: len(at)]] or [0] * len(at)
+                rows.append(Row(*self._framed([tokens[:most]]), at, np.array(label, np.int64)))
         return rows, cut
 
     def _framed(self, parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -97,7 +97,7 @@ class Training:
 
     def weights(self) -> dict[str, np.ndarray]:
         """A copy of all weights as they are."""
-        return {name: np.array(weight.value) for name, weight in self.labeller.learner.weights.items()}
+        return {name: np.copy(weight.value.numpy()) for name, weight in self.labeller.learner.weights.items()}
 
     def run(self, rate: float) -> Iterator[Epoch]:
         """Trains from the start with this learning rate, and stops after every epoch. RunFailed where one diverged."""
