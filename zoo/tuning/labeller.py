@@ -27,11 +27,10 @@ from zoo.train.start import Learner, make_objective, start_backend
 from zoo.tuning.family import Family, family_of
 from zoo.tuning.labelling import Labelling, labelling
 from zoo.tuning.rows import Framing, Row, laid
-from zoo.use.frame import graph_width
+from zoo.use.frame import graph_height, graph_width
 
 HEAD, LABELS = "head.safetensors", "labels.json"
 HEADS = "objective."  # begins the names of the head's weights
-TOKENS = 4096  # read at once
 
 
 class Base(NamedTuple):
@@ -88,12 +87,10 @@ class Labeller:
         if self._scores is None:
             self._scores = self._reader()
         order = sorted(range(len(rows)), key=lambda n: -len(rows[n].ids))
-        start = 0
-        while start < len(order):
-            width = graph_width(len(rows[order[start]].ids), self.framing.longest)
-            height = max(1, TOKENS // width)
-            now = order[start : start + height]
-            start += len(now)
+        while order:
+            width = graph_width(len(rows[order[0]].ids), self.framing.longest)
+            height = graph_height(len(order), width)
+            now, order = order[:height], order[height:]
             batch = self.objective.make_batch(Noise(0, 0, 0, height), laid([rows[n] for n in now], height, width))
             for n, scores_PC in zip(now, np.asarray(self._scores(batch)), strict=False):
                 _, place = np.unique(rows[n].at, return_inverse=True)  # words without a token share their neighbour's

@@ -11,12 +11,10 @@ import numpy as np
 
 from zoo.batch import Stream
 from zoo.progress import progress, say
-from zoo.use.frame import Frame, graph_width, laid_out
+from zoo.use.frame import Frame, graph_height, graph_width, laid_out
 
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
-
-TOKENS = 4096  # read at once
 
 
 def features(model: "Loaded", texts: Sequence[str]) -> np.ndarray:
@@ -41,7 +39,7 @@ def features(model: "Loaded", texts: Sequence[str]) -> np.ndarray:
     with progress("reading", len(ids), "texts") as advance:
         while order:
             width = graph_width(min(len(ids[order[0]]), most) + len(before) + len(after), longest)
-            height = max(1, TOKENS // width)
+            height = graph_height(len(order), width)
             now, order = order[:height], order[height:]
             kept = [ids[n][:most] for n in now]
             token, doc = laid_out([np.concatenate([before, each, after]) for each in kept], height, width)
@@ -65,7 +63,7 @@ def _reader(model: "Loaded") -> Any:
 
     from zoo.kernels.compiled import compiled
 
-    causal = model.learner.objective.visibility == "causal"
+    causal = model.learner.objective.visibility == "causal" and not model.learner.objective.encodes
 
     def read(token_BT: Any, doc_BT: Any, counts_BT: Any) -> Any:
         place_BT: Any = ops.cumsum(doc_BT, axis=1) - doc_BT

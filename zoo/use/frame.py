@@ -11,6 +11,7 @@ from zoo.errors import UserError
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
 
+TOKENS = 4096  # read at once
 STEP = 16  # rows are padded to a multiple of it: a graph is made for each length
 
 
@@ -25,6 +26,11 @@ def graph_width(length: int, longest: int) -> int:
     while width < length:
         width *= 2
     return min(width, longest)
+
+
+def graph_height(rows: int, width: int) -> int:
+    """How many rows of that width are read at once, of so many that wait: a power of 2, so that few graphs are made."""
+    return max(1, min(TOKENS // width, 1 << (rows - 1).bit_length()))
 
 
 def laid_out(texts: Sequence[Sequence[int] | np.ndarray], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
