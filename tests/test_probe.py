@@ -19,7 +19,7 @@ from zoo.use.frame import Frame
 from zoo.use.loaded import Loaded, load
 from zoo.use.probe import probe
 
-TEXTS = ["The state of the Union is strong.", "We", "", "The Congress of the United States must act, now."]
+TEXTS = ["The state of the Union is strong.", "", "The Congress of the United States must act, now."]
 WORDS = ["the", "state", "of", "union", "congress", "people", "government", "year", "peace", "nation", "law"]
 
 
@@ -38,7 +38,7 @@ def means(model: Loaded, read: Any) -> list[np.ndarray]:
 def test_the_last_layer_is_what_the_head_is_given(name: str) -> None:
     model = load(name)
     found = features(model, TEXTS)
-    assert found.shape == (5, 4, 128)
+    assert found.shape == (5, 3, 128)
     np.testing.assert_allclose(found[-1], means(model, model.hidden), atol=2e-5)
 
 
@@ -78,7 +78,7 @@ def test_an_encoder_decoder_is_read_at_its_encoder() -> None:
     learner = Learner(small, vocab, "float32")
     model = Loaded(small, bert.tokenizer, learner)
     found = features(model, TEXTS)
-    assert found.shape == (1 + small.model.encoder_layers, 4, 16)
+    assert found.shape == (1 + small.model.encoder_layers, 3, 16)
     eod = model.source_tokenizer.special["eod"]
     for n, text in enumerate(TEXTS):
         ids = model.tokenizer.encode(text)

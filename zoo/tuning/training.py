@@ -13,7 +13,7 @@ from zoo.corpus.labelled import Example
 from zoo.errors import RunFailed
 from zoo.progress import progress
 from zoo.schema import Recipe
-from zoo.sections import Train
+from zoo.sections import Data, Evaluation, Train
 from zoo.train.budget import fitting_rows
 from zoo.train.feed import Feed
 from zoo.train.schedule import learning_rate
@@ -63,13 +63,18 @@ def settings(base: Base, width: int, updates: int, seed: int) -> Recipe:
         seed=seed,
     )
     train = train.model_copy(update={key: choice.value for key, choice in choices().items()})
-    drops = {"dropout": family.dropout, "attention_dropout": family.dropout}
-    # Unchecked: the sections of pretraining that do not go with such rows are not read.
+    model = {
+        "dropout": family.dropout,
+        "attention_dropout": family.dropout,
+        "context": max(width, recipe.model.context),
+    }
+    # Unchecked, for model.memory stays, which goes with streams alone: same_length looks back by it.
     return recipe.model_copy(
         update={
             "train": train,
-            "model": recipe.model.model_copy(update=drops),
-            "data": recipe.data.model_copy(update={"rows": "document", "row_tokens": width}),
+            "model": recipe.model.model_copy(update=model),
+            "data": Data(rows="document", row_tokens=width),
+            "evaluation": Evaluation(),
         }
     )
 
