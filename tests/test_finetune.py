@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import cli
+from zoo import accounting, cli
 from zoo.corpus.labelled import Asked, Example
 from zoo.noise import Noise
 from zoo.objective import Vocab
@@ -18,7 +18,7 @@ from zoo.train.budget import fitting_rows
 from zoo.train.step import Engine
 from zoo.tuning import finetune as room
 from zoo.tuning.finetune import Tuned, finetune
-from zoo.tuning.labeller import Base, load_labeller
+from zoo.tuning.labeller import Base, Labeller, load_labeller
 from zoo.tuning.labelling import CausalLabelling, Labelling
 from zoo.tuning.rows import laid
 from zoo.tuning.training import Epoch, Found, settings
@@ -200,6 +200,19 @@ def test_the_best_epoch_of_all_is_kept() -> None:
     assert training.done == [(1.0, 1), (1.0, 2), (1.0, 3), (1.0, 4), (1.0, 5), (0.1, 1), (0.1, 2)]
 
 
+def test_next_sentence_prediction_lends_its_pooler() -> None:
+    saved = open_saved("bert-nano")
+    recipe = saved.recipe.with_changes(objective={"next_sentence": True}, data={"rows": "pairs"})
+    shapes = accounting.weights(recipe)
+    weights = {name: np.full(shape, 0.25, np.float32) for name, shape in shapes.items()}
+    base = Base.of(saved._replace(recipe=recipe, weights=weights), "pairs")
+    found = settings(base, 64, 10, seed=0)
+    assert 1 <= fitting_rows(found) <= 32
+    labeller = Labeller(base, ["a", "b"], found)
+    assert labeller.fresh == ["objective.labels.kernel", "objective.labels.bias"]
+    assert np.all(labeller.learner.weights["objective.pooler.kernel"].value.numpy() == 0.25)
+
+
 @pytest.mark.parametrize("name", ["bert-nano", "gpt2-nano", "xlnet-nano", "transformer-xl-nano"])
 def test_settings_are_those_published(name: str) -> None:
     base = Base.of(open_saved(name), "classify")
@@ -254,9 +267,10 @@ def test_words_are_asked_in_one_batch() -> None:
         (["--task", "pairs"], "no column text_a and text_b or sentence1 and sentence2"),
         (["--valid", "unseen.csv"], "unseen.csv: training has no example of the labels maybe; it has no, yes"),
         (["--test", "unseen.csv"], "unseen.csv: training has no example of the labels maybe; it has no, yes"),
-        (["--data", "one.csv"], "one.csv: all examples have the label 'a'; at least two labels are needed"),
+        (["--data", "one.csv"], "one.csv: at least two labels are needed, and all examples have a"),
         (["--data", "empty.csv"], "empty.csv: there is no example in it"),
         (["--data", "glue:stsb"], "a regression cannot be trained here"),
+        (["--out", "one.csv/x"], "one.csv' takes no new folder"),
         (["--out", "."], "--out '.' is there already; give a new or an empty folder"),
     ],
 )

@@ -34,7 +34,7 @@ def probe(
     label: Label = None,
     as_json: AsJson = False,
 ) -> None:
-    """What the layers of a frozen model know, by a linear classifier.
+    """What each layer of a model knows of some labels.
 
     Every text's states are averaged over its tokens, in every layer (the embeddings are layer 0); a logistic regression
     learns the labels from them, its regularization chosen by cross-validation. Beside each layer's accuracy, F1 and
@@ -82,7 +82,7 @@ def finetune(
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Teach a trained model the labels of texts, pairs or words.
+    """Teach a model the labels of texts, pairs or words.
 
     With the settings published for its family: a BERT is asked at [CLS], an XLNet at its last <cls>, a causal model at
     the last token, with the loss of the next token beside. Words are asked at their first token. After every epoch the
@@ -132,7 +132,7 @@ def predict(
     \b
     Examples:
       zoo predict runs/bert-nano-classify-1 reviews.csv
-      zoo predict runs/bert-base-1-pairs-1 glue:mrpc > MRPC.tsv
+      zoo predict runs/bert-base-1-pairs-1 glue:mrpc
       zoo predict runs/names sentences.jsonl
     """
     from zoo.corpus.glue import glue, split_of

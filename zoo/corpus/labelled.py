@@ -186,6 +186,20 @@ def _conll(file: Path, labelled: bool) -> Iterator[Example]:
             words, tags = [], []
 
 
+def labels_of(where: str, examples: Sequence[Example]) -> list[str]:
+    """All labels in order, numbers by their size. UserError where there is nothing to tell apart."""
+    found = sorted({label for each in examples for label in each.labels})
+    if len(found) < 2:
+        raise UserError(f"{where}: at least two labels are needed, and all examples have {some(found) or 'none'}")
+    return sorted(found, key=int) if all(label.isdecimal() for label in found) else found
+
+
+def check_labels(where: str, examples: Sequence[Example], labels: Sequence[str]) -> None:
+    """UserError where an example has a label that is none of these, which are those of training."""
+    if unseen := sorted({label for each in examples for label in each.labels} - set(labels)):
+        raise UserError(f"{where}: training has no example of the labels {some(unseen)}; it has {some(list(labels))}")
+
+
 def part_off(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
     """The examples without a share of each label's (of words: of all), which come second; always the same ones."""
     order = generator(0, 0, "labelled.split").permutation(len(examples))

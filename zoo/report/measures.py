@@ -8,12 +8,13 @@ from zoo.use.measures import Measure
 from zoo.use.probe import Probed
 
 Measures = dict[str, Measure]
+LEAST = 9  # characters of a number
 
 
 def probe_table(probed: Probed) -> list[str]:
     """Lines: always guessing the commonest label, then every layer."""
     layers = [(_layer_name(layer.number), layer.measures) for layer in probed.layers]
-    return _table([("majority", {"accuracy": probed.baseline}), *layers])
+    return _table([("majority", {"accuracy": probed.baseline}), *layers], probed.labels)
 
 
 def _layer_name(number: int) -> str:
@@ -30,7 +31,8 @@ def probe_numbers(probed: Probed) -> dict[str, Any]:
 def finetune_table(tuned: Tuned) -> list[str]:
     """Lines: always guessing the commonest label, then the validation part, and the test part where there is one."""
     test = [] if tuned.test is None else [("test", tuned.test.measures)]
-    return _table([("majority", {"accuracy": tuned.baseline}), ("validation", tuned.best.valid.measures), *test])
+    rows = [("majority", {"accuracy": tuned.baseline}), ("validation", tuned.best.valid.measures), *test]
+    return _table(rows, tuned.labels)
 
 
 def finetune_numbers(tuned: Tuned) -> dict[str, Any]:
@@ -51,13 +53,19 @@ def _numbers(measures: Measures) -> dict[str, Any]:
     return {name: each._asdict() for name, each in measures.items()}
 
 
-def _table(rows: Sequence[tuple[str, Measures]]) -> list[str]:
-    names = list(rows[-1][1])
-    width = max(len(name) for name, _ in rows)
-    head = "".join(f"  {name.replace('_', ' '):>9} {'95% interval':14}" for name in names)
-    lines = [f"{name:{width}}{''.join(map(_shown, measures.values()))}" for name, measures in rows]
-    return [line.rstrip() for line in (" " * width + head, *lines)]
+def _table(rows: Sequence[tuple[str, Measures]], labels: Sequence[str]) -> list[str]:
+    measured = list(rows[-1][1])
+    # Of two labels it is that of the second; the one of tags is of entities, whatever their kind.
+    names = [f"f1 of {labels[1]}" if name == "f1" and "mcc" in measured else name for name in measured]
+    width, head = max(len(name) for name, _ in rows), ""
+    for name in names:
+        head += f"  {name.replace('_', ' '):>{max(len(name), LEAST)}} {'95% interval':14}"
+    lines = [" " * width + head]
+    for row, measures in rows:
+        shown = (_shown(each, len(name)) for name, each in zip(names, measures.values(), strict=False))
+        lines.append(f"{row:{width}}{''.join(shown)}")
+    return [line.rstrip() for line in lines]
 
 
-def _shown(measure: Measure) -> str:
-    return f"  {measure.value:9.3f} {f'{measure.low:.3f} to {measure.high:.3f}':14}"
+def _shown(measure: Measure, width: int) -> str:
+    return f"  {measure.value:{max(width, LEAST)}.3f} {f'{measure.low:.3f} to {measure.high:.3f}':14}"

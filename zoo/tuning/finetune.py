@@ -1,12 +1,13 @@
 """Fine-tuning: a pretrained model learns labels. Read this top to bottom, then training.py."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from zoo.corpus.glue import glue, split_of
-from zoo.corpus.labelled import Asked, Example, part_off, read_examples
+from zoo.corpus.labelled import Asked, Example, check_labels, labels_of, part_off, read_examples
 from zoo.errors import UserError, some
 from zoo.progress import say
 from zoo.saved import open_saved
@@ -56,7 +57,7 @@ def finetune(
         test = test or (task.valid_too and split_of(data, task.valid_too))
     given = list(read_examples(data, asked))
     given, held = (given, list(read_examples(valid, asked))) if valid else part_off(given, VALID_SHARE)
-    labels = _labels(data, given)
+    labels = labels_of(data, given)
     train, valid_part = _part(base, data, given, labels), _part(base, valid or f"a tenth of {data}", held, labels)
     test_part = _part(base, test, list(read_examples(test, asked)), labels) if test else None
 
@@ -112,21 +113,14 @@ def _new_folder(out: str | Path | None, stem: str) -> Path:
     folder = Path(out)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"--out {str(folder)!r} is there already; give a new or an empty folder")
+    above = next(path for path in folder.absolute().parents if path.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise UserError(f"--out {str(folder)!r} cannot be written: {str(above)!r} takes no new folder")
     return folder
 
 
-def _labels(where: str, examples: Sequence[Example]) -> list[str]:
-    """All labels, numbers by their size. UserError where there is nothing to tell apart."""
-    found = sorted({label for each in examples for label in each.labels})
-    if len(found) < 2:
-        raise UserError(f"{where}: all examples have the label {found[0]!r}; at least two labels are needed")
-    return sorted(found, key=int) if all(label.isdecimal() for label in found) else found
-
-
 def _part(base: Base, name: str, examples: list[Example], labels: list[str]) -> Part:
-    """UserError where a label does not occur in training."""
-    if unseen := sorted({label for each in examples for label in each.labels} - set(labels)):
-        raise UserError(f"{name}: training has no example of the labels {some(unseen)}; it has {some(labels)}")
+    check_labels(name, examples, labels)
     rows, cut = base.framing.rows(examples, labels)
     if cut:
         say(

@@ -63,17 +63,15 @@ def settings(base: Base, width: int, updates: int, seed: int) -> Recipe:
         seed=seed,
     )
     train = train.model_copy(update={key: choice.value for key, choice in choices().items()})
-    model = {
-        "dropout": family.dropout,
-        "attention_dropout": family.dropout,
-        "context": max(width, recipe.model.context),
-    }
     # Unchecked, for model.memory stays, which goes with streams alone: same_length looks back by it.
+    data = Data(rows="document") if recipe.data.rows == "stream" else recipe.data
+    drops = {"dropout": family.dropout, "attention_dropout": family.dropout}
+    longer = {"context": max(width, recipe.model.context)}
     return recipe.model_copy(
         update={
             "train": train,
-            "model": recipe.model.model_copy(update=model),
-            "data": Data(rows="document", row_tokens=width),
+            "model": recipe.model.model_copy(update=drops | longer),
+            "data": data.model_copy(update={"row_tokens": width}),
             "evaluation": Evaluation(),
         }
     )

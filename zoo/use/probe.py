@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from zoo.corpus.labelled import Asked, Example, part_off, read_examples, reservoir
-from zoo.errors import UserError, some
+from zoo.corpus.labelled import Asked, Example, check_labels, labels_of, part_off, read_examples, reservoir
+from zoo.errors import UserError
 from zoo.progress import progress, say
 from zoo.use.features import features
 from zoo.use.measures import Measure, of_labels, share
@@ -50,11 +50,8 @@ def probe(model: "Loaded", data: str, asked: Asked, test: str | None = None) -> 
     """
     train = _read(data, asked)
     train, held = part_off(train, HELD_OUT) if test is None else (train, _read(test, asked))
-    labels = sorted({example.labels[0] for example in train})
-    if len(labels) < 2:
-        raise UserError(f"{data}: all examples have the label {labels[0]!r}; at least two labels are needed")
-    if unseen := sorted({example.labels[0] for example in held} - set(labels)):
-        raise UserError(f"{test}: training has no example of the labels {some(unseen)}; it has {some(labels)}")
+    labels = labels_of(data, train)
+    check_labels(test or data, held, labels)
     number = {label: n for n, label in enumerate(labels)}
     gold_N, wanted_N = (np.array([number[example.labels[0]] for example in part]) for part in (train, held))
     found = features(model, [example.texts[0] for example in (*train, *held)])
