@@ -91,7 +91,7 @@ def test_what_was_learned_is_kept(learned: Tuned, tmp_path: Path, capsys: pytest
     assert sum(a == b for a, b in zip(lines, wanted, strict=True)) >= 47
     # A text alone finds what it finds among others.
     labeller = load_labeller(learned.folder)
-    rows, _ = labeller.framing.rows([Example((" ".join(words),), ()) for words in texts], labeller.labels)
+    rows = labeller.framing.rows([Example((" ".join(words),), ()) for words in texts], labeller.labels)
     together = dict(labeller.scores(rows))
     for n in (0, 1):
         ((_, alone),) = labeller.scores(rows[n : n + 1])
@@ -231,7 +231,7 @@ def test_settings_are_those_published(name: str) -> None:
 
 def test_a_causal_batch_has_the_next_token_beside_the_label() -> None:
     base = Base.of(open_saved("gpt2-nano"), "classify")
-    rows, _ = base.framing.rows([Example(("we must act now",), ("b",)), Example(("war",), ("a",))], ["a", "b"])
+    rows = base.framing.rows([Example(("we must act now",), ("b",)), Example(("war",), ("a",))], ["a", "b"])
     objective = CausalLabelling(CausalLabelling.Settings(labels=2, language=0.5), base.vocab, 256)
     batch = objective.make_batch(Noise(0, 0, 0, 3), laid(rows, 3, 16))
     label, language = batch.tasks["label"], batch.tasks["causal"]
@@ -249,7 +249,7 @@ def test_a_causal_batch_has_the_next_token_beside_the_label() -> None:
 
 def test_words_are_asked_in_one_batch() -> None:
     base = Base.of(open_saved("bert-nano"), "tag")
-    rows, _ = base.framing.rows([Example(("we", "must"), ("a", "b"))], ["a", "b"])
+    rows = base.framing.rows([Example(("we", "must"), ("a", "b"))], ["a", "b"])
     objective = Labelling(Labelling.Settings(labels=2, words=True), Vocab(9, 9, {}), 16)
     asked = objective.make_batch(Noise(0, 0, 0, 1), laid(rows, 1, 16)).tasks["label"]
     assert asked.at[0, :2].tolist() == rows[0].at.tolist()
@@ -299,10 +299,3 @@ def test_what_is_not_tuned_does_not_predict(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "labels.json").write_text("{}")
     assert cli.run(["predict", str(tmp_path), "a.csv"]) == 2
     assert "is damaged (labels.json has 2 bytes" in capsys.readouterr().err
-
-
-def test_texts_that_are_cut_are_told(small: str, capsys: pytest.CaptureFixture[str]) -> None:
-    base = Base.of(open_saved(small), "classify")
-    part = room._part(base, "a.csv", [Example(("union " * 100,), ("a",)), Example(("war",), ("b",))], ["a", "b"])
-    assert len(part.rows) == 2
-    assert capsys.readouterr().err == "a.csv: 1 of 2 texts are cut to the 64 tokens that are read at once\n"

@@ -285,11 +285,11 @@ def test_each_family_frames_texts_as_published() -> None:
 @pytest.mark.parametrize(
     "name, family", [("bert-nano", BERT), ("xlnet-nano", XLNET), ("gpt2-nano", GPT), ("transformer-xl-nano", GPT)]
 )
-def test_a_family_follows_from_the_objective(name: str, family: Family) -> None:
+def test_a_family_follows_from_the_objective(name: str, family: Family, capsys: pytest.CaptureFixture[str]) -> None:
     base = Base.of(open_saved(name), "classify")
     assert base.family is family
-    rows, cut = base.framing.rows([TEXTS[0], Example(("war " * 600,), ("no",))], ["no", "yes"])
-    assert cut == 1
+    rows = base.framing.rows([TEXTS[0], Example(("war " * 600,), ("no",))], ["no", "yes"])
+    assert "1 of 2 texts are cut to the" in capsys.readouterr().err
     assert len(rows[1].ids) == base.framing.longest
     for row in rows:
         assert row.at.tolist() == [0 if family is BERT else len(row.ids) - 1]
@@ -298,12 +298,12 @@ def test_a_family_follows_from_the_objective(name: str, family: Family) -> None:
     assert [row.label.tolist() for row in rows] == [[1], [0]]
 
 
-def test_a_pair_loses_tokens_of_the_longer_text() -> None:
+def test_a_pair_loses_tokens_of_the_longer_text(capsys: pytest.CaptureFixture[str]) -> None:
     base = Base.of(open_saved("bert-nano"), "pairs")
     short, long = "we must act", "the state of the union " * 40
     ids, special = base.framing.tokenizer.encode(short).tolist(), base.vocab.special
-    (one, two), cut = base.framing.rows([Example((short, long), ("a",)), Example((long, short), ("a",))], ["a"])
-    assert cut == 2
+    (one, two) = base.framing.rows([Example((short, long), ("a",)), Example((long, short), ("a",))], ["a"])
+    assert capsys.readouterr().err == "2 of 2 texts are cut to the 64 tokens that are read at once\n"
     assert one.ids[: len(ids) + 2].tolist() == [special["cls"], *ids, special["sep"]]
     assert two.ids[-len(ids) - 2 :].tolist() == [special["sep"], *ids, special["sep"]]
     assert len(one.ids) == len(two.ids) == 64
@@ -315,7 +315,7 @@ def test_a_word_is_asked_at_its_first_token(name: str) -> None:
     base = Base.of(open_saved(name), "tag")
     tokenizer, before = base.framing.tokenizer, len(base.family.before)
     sentences = [("Préamble", "of", "misunderstandings", "«", "x"), ("The", "Union")]
-    rows, _ = base.framing.rows([Example(words, ("a",) * len(words)) for words in sentences], ["a"])
+    rows = base.framing.rows([Example(words, ("a",) * len(words)) for words in sentences], ["a"])
     for words, row in zip(sentences, rows, strict=True):
         assert len(row.at) == len(words)
         ends = [*row.at[1:].tolist(), len(row.ids) - len(base.family.after)]
@@ -326,8 +326,7 @@ def test_a_word_is_asked_at_its_first_token(name: str) -> None:
 
 def test_words_that_do_not_fit_are_not_asked() -> None:
     base = Base.of(open_saved("bert-nano"), "tag")
-    (row,), cut = base.framing.rows([Example(("union",) * 100, ("a",) * 100)], ["a"])
-    assert cut == 1
+    (row,) = base.framing.rows([Example(("union",) * 100, ("a",) * 100)], ["a"])
     assert len(row.ids) == 64
     assert len(row.at) == len(row.label) < 100
     assert row.at.max() < 63
@@ -336,7 +335,7 @@ def test_words_that_do_not_fit_are_not_asked() -> None:
 def test_an_epoch_has_every_example_once_in_an_order_of_its_own() -> None:
     base = Base.of(open_saved("bert-nano"), "classify")
     examples = [Example((f"the state {'war ' * (n % 30)}",), (str(n),)) for n in range(40)]
-    rows, _ = base.framing.rows(examples, [str(n) for n in range(40)])
+    rows = base.framing.rows(examples, [str(n) for n in range(40)])
     plan = LabelledRows(rows, 16, 64, seed=3)
     labels = [plan.rows(update, 0, 16).label.max(axis=1).tolist() for update in range(5)]  # pyright: ignore
     seen = [label for update in labels for label in update]

@@ -73,7 +73,9 @@ def finetune(
     tested = training.measured(test_part) if test_part else None
     commonest = Counter(label for each in given for label in each.labels).most_common(1)[0][0]
     wanted = [label for each in held for label in each.labels]
-    training.labeller.keep(folder, weights, {"data": data, "valid": valid_part.name, "seed": seed})
+    facts = {"data": data, "valid": valid_part.name, "seed": seed, "learning_rate": best.learning_rate}
+    measures = {name: found._asdict() for name, found in best.valid.measures.items()}
+    training.labeller.keep(folder, weights, checkpoint, {**facts, "epoch": best.number, "measures": measures})
     return Tuned(folder, labels, measure, best, share(wanted.count(commonest), len(wanted)), tested)
 
 
@@ -121,9 +123,4 @@ def _new_folder(out: str | Path | None, stem: str) -> Path:
 
 def _part(base: Base, name: str, examples: list[Example], labels: list[str]) -> Part:
     check_labels(name, examples, labels)
-    rows, cut = base.framing.rows(examples, labels)
-    if cut:
-        say(
-            f"{name}: {cut:,} of {len(rows):,} texts are cut to the {base.framing.longest} tokens that are read at once"
-        )
-    return Part(name, examples, rows)
+    return Part(name, examples, base.framing.rows(examples, labels))

@@ -66,7 +66,7 @@ class Labeller:
     def __init__(self, base: Base, labels: Sequence[str], recipe: Recipe, *, drawn: bool = True):
         """recipe: that of the model, with the settings it is trained with; drawn=False: the head is set later."""
         start_backend()
-        self.base, self.labels, self.family, self.framing = base, list(labels), base.family, base.framing
+        self.base, self.labels, self.framing = base, list(labels), base.framing
         family = base.family
         self.objective: Labelling = labelling(
             make_objective(base.saved.recipe, base.vocab),
@@ -112,7 +112,7 @@ class Labeller:
 
     def label(self, examples: Sequence[Example]) -> list[list[str]]:
         """The labels of each example: one, or one for each word."""
-        rows, _ = self.framing.rows([Example(each.texts, ()) for each in examples], self.labels)
+        rows = self.framing.rows([Example(each.texts, ()) for each in examples], self.labels)
         found: dict[int, list[str]] = {}
         with progress("labelling", len(rows), "rows") as advance:
             for n, scores_PC in self.scores(rows):
@@ -120,10 +120,10 @@ class Labeller:
                 advance(1)
         return [found[n] for n in range(len(rows))]
 
-    def keep(self, folder: Path, weights: Mapping[str, np.ndarray], facts: dict[str, Any]) -> None:
+    def keep(self, folder: Path, weights: Mapping[str, np.ndarray], origin: str, facts: dict[str, Any]) -> None:
         """Writes the folder at once: the tuned network as any checkpoint, the head and the labels beside it.
 
-        facts: what labels.json says beside the labels.
+        origin: the checkpoint that it was; facts: what labels.json says beside the labels.
         """
         saved = self.base.saved
         names = accounting.weights(saved.recipe, saved.absent)
@@ -135,7 +135,7 @@ class Labeller:
             write_tensors(head, new / HEAD)
             (new / LABELS).write_text(json.dumps(known, indent=1, ensure_ascii=False), encoding="utf-8")
 
-        write(saved._replace(weights=body, facts={"origin": f"fine-tuned from {saved.where}"}), folder, beside=beside)
+        write(saved._replace(weights=body, facts={"origin": f"fine-tuned from {origin}"}), folder, beside=beside)
 
 
 def load_labeller(folder: Path) -> Labeller:

@@ -15,6 +15,7 @@ from zoo.corpus.pairs import fitting
 from zoo.corpus.rows import RowPlan, generator
 from zoo.corpus.tokenizer import Tokenizer
 from zoo.errors import UserError
+from zoo.progress import say
 from zoo.tuning.family import Family
 from zoo.use.frame import graph_width, laid_out
 
@@ -39,8 +40,8 @@ class Framing(NamedTuple):
     longest: int
     segments: int  # that the network tells apart
 
-    def rows(self, examples: Sequence[Example], labels: Sequence[str]) -> tuple[list[Row], int]:
-        """A row for each example, and how many examples were cut to fit.
+    def rows(self, examples: Sequence[Example], labels: Sequence[str]) -> list[Row]:
+        """A row for each example; how many had to be cut to fit is told.
 
         A pair loses tokens of the longer text. UserError where no token of a text would fit.
         """
@@ -50,17 +51,18 @@ class Framing(NamedTuple):
             raise UserError(f"rows of {self.longest} tokens hold no text: {self.longest - most} stand around it")
         number = {label: n for n, label in enumerate(labels)}
         build = self._of_words if self.task == "tag" else self._of_texts
-        return build(examples, most, number)
+        rows, cut = build(examples, most, number)
+        if cut:
+            say(f"{cut:,} of {len(rows):,} texts are cut to the {self.longest} tokens that are read at once")
+        return rows
 
     def _of_texts(self, examples: Sequence[Example], most: int, number: dict[str, int]) -> tuple[list[Row], int]:
         rows, cut = [], 0
         for texts, labels in examples:
             parts = [self.tokenizer.encode(text) for text in texts]
-            sizes = [np.int64(len(ids)) for ids in parts]
-            fits = fitting(*sizes, most) if len(parts) == 2 else [min(sizes[0], most)]  # pyright: ignore
-            cut += any(fit < size for fit, size in zip(fits, sizes, strict=True))
-            parts = [ids[:fit] for ids, fit in zip(parts, fits, strict=True)]
-            ids, segment = self._framed(parts)
+            cut += sum(map(len, parts)) > most
+            fits = fitting(*(np.array(len(ids)) for ids in parts), most) if len(parts) == 2 else (most,)
+            ids, segment = self._framed([ids[: int(fit)] for ids, fit in zip(parts, fits, strict=True)])
             asked = np.array([self.family.asked % len(ids)])
             rows.append(Row(ids, segment, asked, np.array([number[label] for label in labels] or [0])))
         return rows, cut

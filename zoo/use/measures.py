@@ -58,7 +58,7 @@ def of_labels(gold_N: np.ndarray, guess_N: np.ndarray, count: int) -> dict[str, 
 
 def of_tags(gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]]) -> dict[str, Measure]:
     """accuracy of tags, and f1, precision and recall of the entities that they mark; by bootstrap of sentences."""
-    counts = {"right": [], "words": []}
+    counts: dict[str, list[int]] = {"right": [], "words": []}
     entities = marks_entities({tag for tags in gold for tag in tags})
     if entities:
         counts |= {"hits": [], "gold": [], "guess": []}
@@ -70,10 +70,9 @@ def of_tags(gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]]) -> di
             counts["hits"].append(len(there & seen))
             counts["gold"].append(len(there))
             counts["guess"].append(len(seen))
-    size = len(gold)
-    samples = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), SAMPLES)
-    often_SN = np.concatenate([np.ones((1, size), np.int64), samples])
-    sums = {name: often_SN @ np.array(each) for name, each in counts.items()}
+    draw, size, found_NK = np.random.default_rng(0), len(gold), np.array(list(counts.values())).T
+    samples = [draw.multinomial(size, np.full(size, 1 / size)) @ found_NK for _ in range(SAMPLES)]
+    sums = dict(zip(counts, np.array([found_NK.sum(axis=0), *samples]).T, strict=True))
 
     def ratio(of: np.ndarray, by: np.ndarray) -> Measure:
         return _measure(of / np.maximum(by, 1))

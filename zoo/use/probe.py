@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from zoo.corpus.labelled import Asked, Example, check_labels, labels_of, part_off, read_examples, reservoir
-from zoo.errors import UserError
+from zoo.errors import UserError, some
 from zoo.progress import progress, say
 from zoo.use.features import features
 from zoo.use.measures import Measure, of_labels, share
@@ -54,6 +54,8 @@ def probe(model: "Loaded", data: str, asked: Asked, test: str | None = None) -> 
     check_labels(test or data, held, labels)
     number = {label: n for n, label in enumerate(labels)}
     gold_N, wanted_N = (np.array([number[example.labels[0]] for example in part]) for part in (train, held))
+    if rare := [label for label, count in zip(labels, np.bincount(gold_N), strict=True) if count < 2]:
+        raise UserError(f"{data}: probing needs two examples of every label to train on; there is one of {some(rare)}")
     found = features(model, [example.texts[0] for example in (*train, *held)])
     baseline = share(int((wanted_N == np.bincount(gold_N).argmax()).sum()), len(held))
     layers = []
@@ -77,18 +79,16 @@ def _read_off(train_ND: np.ndarray, gold_N: np.ndarray, held_ND: np.ndarray) -> 
     try:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
+        from sklearn.model_selection import GridSearchCV, StratifiedKFold
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
         from threadpoolctl import threadpool_limits
     except ImportError:
         raise UserError("probing needs scikit-learn: pip install 'objective-zoo[probe]'") from None
-    rarest = np.bincount(gold_N).min()
-    folds = StratifiedKFold if rarest >= FOLDS else KFold
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
         {"logisticregression__C": STRENGTHS},
-        cv=folds(min(FOLDS, len(gold_N)), shuffle=True, random_state=0),
+        cv=StratifiedKFold(min(FOLDS, int(np.bincount(gold_N).min())), shuffle=True, random_state=0),
     )
     with warnings.catch_warnings(), threadpool_limits(1):  # several threads take longer on so little at once
         warnings.simplefilter("ignore", ConvergenceWarning)  # the search prefers what generalizes
