@@ -60,8 +60,9 @@ class Framing(NamedTuple):
         rows, cut = [], 0
         for texts, labels in examples:
             parts = [self.tokenizer.encode(text) for text in texts]
-            cut += sum(map(len, parts)) > most
-            fits = fitting(*(np.array(len(ids)) for ids in parts), most) if len(parts) == 2 else (most,)
+            sizes = [np.array(len(ids)) for ids in parts]
+            cut += int(sum(sizes)) > most
+            fits = [most] if len(parts) == 1 else fitting(sizes[0], sizes[1], most)
             ids, segment = self._framed([ids[: int(fit)] for ids, fit in zip(parts, fits, strict=True)])
             asked = np.array([self.family.asked % len(ids)])
             rows.append(Row(ids, segment, asked, np.array([number[label] for label in labels] or [0])))
