@@ -61,7 +61,7 @@ class Framing(NamedTuple):
         for texts, labels in examples:
             parts = [self.tokenizer.encode(text) for text in texts]
             sizes = [np.array(len(ids)) for ids in parts]
-            cut += int(sum(sizes)) > most
+            cut += sum(map(len, parts)) > most
             fits = [most] if len(parts) == 1 else fitting(sizes[0], sizes[1], most)
             ids, segment = self._framed([ids[: int(fit)] for ids, fit in zip(parts, fits, strict=True)])
             asked = np.array([self.family.asked % len(ids)])
