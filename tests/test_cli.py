@@ -451,8 +451,7 @@ def test_a_refusal_of_a_process_is_one_line() -> None:
     done = process("pretrain", "gpt2-nanoo")
     assert (done.returncode, done.stdout) == (2, "")
     assert (
-        done.stderr
-        == "zoo: there is no recipe 'gpt2-nanoo'; did you mean 'gpt2-nano' or 'gpt2-char' or 'bert-nano'?\n"
+        done.stderr == "zoo: there is no recipe 'gpt2-nanoo'; did you mean 'gpt2-nano' or 'gpt2-char' or 'bert-nano'?\n"
     )
 
 

@@ -17,7 +17,8 @@ class Rows(NamedTuple):
     segment: Array  # [B, T] int32, 0 = first, 1 = second of a pair
     word_start: Array  # [B, T] bool
     sentence_start: Array  # [B, T] bool
-    label: Array | None = None  # [B] int32 for pairs: 0 = B follows A, 1 = B is from elsewhere
+    # For pairs [B] int32: 0 = B follows A, 1 = B is from elsewhere. Fine-tuning: [B, T], at a token, -1 = none.
+    label: Array | None = None
     source: "Rows | None" = None  # of parallel text: what these rows translate, document by document
     reset: Array | None = None  # [B] bool for streams: a row goes on after nothing; None = no row goes on after another
     backward: Array | None = None  # [B] bool: the text of a row runs from its end to its start; None = none does

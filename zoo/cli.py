@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from zoo import __version__
-from zoo.commands import data, exchange, keep, look, make, measure, use
+from zoo.commands import data, exchange, keep, look, make, measure, tune, use
 from zoo.errors import Interrupted, RunFailed, UserError, nearest
 from zoo.kernels import startup
 from zoo.progress import into_nothing, say
@@ -142,6 +142,9 @@ app.command()(use.fill)
 app.command()(measure.score)
 app.command("eval")(measure.evaluate)
 app.command()(measure.compare)
+app.command()(tune.probe)
+app.command()(tune.finetune)
+app.command()(tune.predict)
 app.command()(use.translate)
 app.command()(use.parse)
 app.command()(use.attention)

@@ -1,6 +1,7 @@
 """Checkpoints by name: those a user registered, those that ship with the zoo, the published ones of its recipes."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,8 +69,13 @@ def register(saved: Saved, name: str) -> Path:
     return write(saved, user_folder() / name)
 
 
-def write(saved: Saved, folder: Path, dtype: str = "float32") -> Path:
-    """Writes a model as registered ones are kept: recipe.yaml, tokenizer.json, model.safetensors, facts.json."""
+def write(
+    saved: Saved, folder: Path, dtype: str = "float32", beside: Callable[[Path], None] = lambda new: None
+) -> Path:
+    """Writes a model as registered ones are kept: recipe.yaml, tokenizer.json, model.safetensors, facts.json.
+
+    beside: puts what else there is into the new folder.
+    """
     with disk.whole_folder(folder) as new:
         (new / run.RECIPE).write_text(run.to_yaml(saved.recipe), encoding="utf-8")
         for section, file in saved.tokenizers.items():
@@ -78,5 +84,6 @@ def write(saved: Saved, folder: Path, dtype: str = "float32") -> Path:
         write_tensors(weights, new / checkpoint.WEIGHTS)
         facts = saved.facts | ({"absent": sorted(saved.absent)} if saved.absent else {})
         (new / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        beside(new)
         disk.write_manifest(new)
     return folder

@@ -5,6 +5,7 @@ import json
 import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,22 @@ def table_records(path: Path, columns: Columns, tally: Tally) -> Iterator[Record
     return table(path, columns, tally)
 
 
+def column_names(path: Path) -> list[str]:
+    """The columns of one table, of JSON lines those of the first; none where it is empty.
+
+    Raises:
+        UserError: the file cannot be read as what its name says.
+    """
+    if kind(path) == ".parquet":
+        with _open_parquet(path) as table:
+            return table.schema_arrow.names
+    if kind(path) == ".jsonl":
+        _, record = next(json_lines(str(path), decoded(path, Tally())), ("", {}))
+        return list(record) if isinstance(record, dict) else []
+    header = next(lines(decoded(path, Tally())), "")
+    return header.split("\t") if kind(path) == ".tsv" else next(csv.reader([header]), [])
+
+
 def columns_to_read(where: str, columns: Columns, names: Collection[str]) -> list[str]:
     """Which columns of a table hold `columns`; all of them where they may be languages inside NESTED.
 
@@ -217,27 +234,34 @@ def _rows(path: Path, columns: Columns, rows: Iterator[tuple[int, list[str]]]) -
 
 
 def _parquet(path: Path, columns: Columns, tally: Tally) -> Iterator[Record]:
+    before, size = tally.bytes_read, path.stat().st_size
+    with _open_parquet(path) as table:
+        wanted, done = columns_to_read(str(path), columns, table.schema_arrow.names), 0
+        for batch in table.iter_batches(batch_size=1024, columns=wanted):
+            for number, record in enumerate(batch.to_pylist(), done + 1):
+                yield chosen(f"{path}: record {number}", record, columns)
+            done += len(batch)
+            tally.bytes_read = before + size * done // table.metadata.num_rows
+
+
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[Any]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
-    before, size = tally.bytes_read, path.stat().st_size
-    with tempfile.TemporaryFile() if path.suffix.lower() != ".parquet" else path.open("rb") as file:
-        if path.suffix.lower() != ".parquet":
+    packed = path.suffix.lower() != ".parquet"
+    with tempfile.TemporaryFile() if packed else path.open("rb") as file:
+        if packed:
             for block in blocks(path, Tally()):
                 file.write(block)
             file.seek(0)
         try:
-            table = ParquetFile(file)
-            wanted, done = columns_to_read(str(path), columns, table.schema_arrow.names), 0
-            for batch in table.iter_batches(batch_size=1024, columns=wanted):
-                for number, record in enumerate(batch.to_pylist(), done + 1):
-                    yield chosen(f"{path}: record {number}", record, columns)
-                done += len(batch)
-                tally.bytes_read = before + size * done // table.metadata.num_rows
+            yield ParquetFile(file)
         except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
             raise UserError(f"{path}: no sound Parquet: {' '.join(str(error).split())}") from None
 
 
 def no_column(where: str, key: str, column: str, names: Iterable[Any]) -> UserError:
-    """That `names` lack the column which `data.key` names."""
-    return UserError(f"{where}: no column {column!r}{nearest(column, map(str, names))} (data.{key} names it)")
+    """That `names` lack the column which `data.key` names, or the option `key`."""
+    named = key if key.startswith("--") else f"data.{key}"
+    return UserError(f"{where}: no column {column!r}{nearest(column, map(str, names))} ({named} names it)")

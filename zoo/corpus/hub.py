@@ -16,10 +16,20 @@ REACH_SECONDS = 10.0  # for the first answer; `datasets` alone would try again a
 def open_hub(place: str, columns: Columns) -> tuple[str, "IterableDataset"]:
     """The commit and the training split of `hf:NAME[:CONFIG]`, only the columns that hold `columns`.
 
+    Raises:
+        UserError: see `open_split`; or it has no such column.
+    """
+    commit, stream, names = open_split(place)
+    return commit, stream.select_columns(columns_to_read(place, columns, names))
+
+
+def open_split(place: str, split: str = "train") -> tuple[str, "IterableDataset", list[str]]:
+    """The commit and a split of `hf:NAME[:CONFIG]`, and its columns.
+
     With HF_HUB_OFFLINE set, only what `datasets` has prepared in its cache can be opened.
 
     Raises:
-        UserError: the Hub cannot be reached, or it has no such data set, configuration, split or column.
+        UserError: the Hub cannot be reached, or it has no such data set, configuration or split.
     """
     from datasets import load_dataset_builder
     from datasets.exceptions import DatasetsError
@@ -45,12 +55,12 @@ def open_hub(place: str, columns: Columns) -> tuple[str, "IterableDataset"]:
 
     try:
         builder = load_dataset_builder(name, config or None)
-        stream = cast("IterableDataset", builder.as_streaming_dataset(split="train"))
+        stream = cast("IterableDataset", builder.as_streaming_dataset(split=split))
         names = stream.column_names or list(next(iter(stream), {}))
     except (DatasetsError, http_error(), OSError, ValueError, RuntimeError, NotImplementedError) as error:
         why = "HF_HUB_OFFLINE is set and the cache of `datasets` does not hold it" if offline else _line(error)
         raise UserError(f"{place}: {why}") from None
-    return str(builder.hash), stream.select_columns(columns_to_read(place, columns, names))
+    return str(builder.hash), stream, names
 
 
 def configurations(place: str) -> list[str]:

@@ -122,6 +122,18 @@ class Network(Part):
         x_BSD = self._through(self.encoder_blocks, source, embed(source, noise=noise), Past(Reach()), noise)
         return x_BSD if self.encoder_norm is None else self.encoder_norm(x_BSD)
 
+    def states(self, stream: Stream, *, causal: bool = False) -> list[Any]:
+        """What enters the first block, and what each block gives: [B, T, D] float32 each.
+
+        Where there is an encoder, they are its own. The last are those of `read` (or `encode`). causal: as of `read`.
+        """
+        blocks, embed, norm, reach = self.blocks, self.embed, self.final_norm, Reach.of(self.model)
+        if self.encoder_blocks:
+            blocks, embed, norm, reach = self.encoder_blocks, self.source_embed or embed, self.encoder_norm, Reach()
+        kept = [embed(stream)]
+        self._through(blocks, stream, kept[0], Past(reach), None, causal=causal, kept=kept)
+        return kept if norm is None else [*kept[:-1], norm(kept[-1])]
+
     def _through(
         self,
         blocks: list[Block],
@@ -131,8 +143,12 @@ class Network(Part):
         noise: RowNoise | None,
         seen: tuple[Any, Any] | None = None,
         causal: bool = False,
+        kept: list[Any] | None = None,
     ) -> Any:
-        """The residual stream after these blocks; seen: the encoded source [B, S, D], and who sees it [B, T, S]."""
+        """The residual stream after these blocks; seen: the encoded source [B, S, D], and who sees it [B, T, S].
+
+        kept: is given what comes out of each block.
+        """
         see_BTK, other_BTK = past.see(stream, visible(stream, stream)), self._other(stream, stream, past)
         table_RD = self._distances(sizes(stream.token)[1], past, noise)
         encoded_BSD, see_source_BTS = seen or (None, None)
@@ -154,6 +170,8 @@ class Network(Part):
         for index in range(len(blocks)):
             before_BKD = None if past.plain else past.before(index, x_BTD)
             x_BTD = self._run(partial(through, index), noise, x_BTD, before_BKD, encoded_BSD)
+            if kept is not None:
+                kept.append(x_BTD)
         return x_BTD
 
     def _run(self, function: Callable[..., Any], noise: RowNoise | None, x: Any, *others: Any) -> Any:

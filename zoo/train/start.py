@@ -13,7 +13,7 @@ import numpy as np
 from zoo.batch import Array
 from zoo.errors import UserError
 from zoo.objective import Objective, Vocab
-from zoo.registry import objective
+from zoo.registry import objective as find_objective
 from zoo.registry import recipe as find_recipe
 from zoo.schema import Recipe
 
@@ -92,17 +92,19 @@ class Learner:
     """The network and its objective: what is trained, and what a checkpoint holds.
 
     `weights` maps attribute paths to Keras variables; those of the objective's own layers begin with `objective.`.
-    drawn=False leaves them at zero, for somebody who sets them all.
+    drawn=False leaves them at zero, for somebody who sets them all; objective: in place of the recipe's own.
     """
 
-    def __init__(self, recipe: Recipe, vocab: Vocab, precision: str, *, drawn: bool = True):
+    def __init__(
+        self, recipe: Recipe, vocab: Vocab, precision: str, *, drawn: bool = True, objective: Objective | None = None
+    ):
         from zoo.network.initial import initialize
         from zoo.network.names import named_weights
         from zoo.network.network import Network
 
         seed = recipe.train.seed if drawn else None
         self.recipe = recipe
-        self.objective: Objective = make_objective(recipe, vocab)
+        self.objective: Objective = objective or make_objective(recipe, vocab)
         self.network = Network(
             recipe.model,
             recipe.tokenizer.size,
@@ -132,7 +134,7 @@ class Learner:
 def make_objective(recipe: Recipe, vocab: Vocab) -> Objective:
     """The recipe's objective, with its settings typed."""
     settings = {key: value for key, value in recipe.objective.items() if key != "name"}
-    kind = objective(recipe.objective["name"])
+    kind = find_objective(recipe.objective["name"])
     return kind(kind.Settings.model_validate(settings), vocab, recipe.row_tokens, recipe.data.reuse)
 
 

@@ -11,12 +11,26 @@ from zoo.errors import UserError
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
 
+TOKENS = 4096  # read at once
 STEP = 16  # rows are padded to a multiple of it: a graph is made for each length
 
 
 def rounded_up(size: int, step: int) -> int:
     """The next multiple of a step."""
     return -(-size // step) * step
+
+
+def graph_width(length: int, longest: int) -> int:
+    """What a row of some length is padded to: STEP, twice it, and so on, so that few graphs are made."""
+    width = STEP
+    while width < length:
+        width *= 2
+    return min(width, longest)
+
+
+def graph_height(rows: int, width: int) -> int:
+    """How many rows of that width are read at once, of so many that wait: a power of 2, so that few graphs are made."""
+    return max(1, min(TOKENS // width, 1 << (rows - 1).bit_length()))
 
 
 def laid_out(texts: Sequence[Sequence[int] | np.ndarray], height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
