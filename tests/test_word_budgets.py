@@ -56,9 +56,9 @@ def bytes_of(name, **train):
 
 @pytest.fixture(scope="module")
 def whole(text, tmp_path_factory):  # noqa: F811
-    """Eight updates of some thirty words, of which three reach a budget and all but the last checkpoint goes."""
-    recipe = bytes_of("gpt2-small", updates=8, save_at_words=[1, 50, 60, 100_000], keep_checkpoints=1)
-    return zoo.pretrain(recipe, text, tmp_path_factory.mktemp("whole") / "run")
+    """Eight of nine updates of some thirty words; two of them reach a budget, and all other checkpoints but one go."""
+    recipe = bytes_of("gpt2-small", updates=9, save_at_words=[1, 50, 60, 100_000], keep_checkpoints=1)
+    return zoo.pretrain(recipe, text, tmp_path_factory.mktemp("whole") / "run", stop_at=8)
 
 
 def words_read(run):
@@ -100,9 +100,9 @@ def test_a_run_that_went_on_has_the_same(whole, text, tmp_path, capsys):  # noqa
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         if path.is_symlink() or path.name != first.resolve().name:
             path.unlink() if path.is_symlink() else shutil.rmtree(path)
-    again = zoo.pretrain(zoo.recipe(whole.folder / "recipe.yaml"), text, tmp_path / "run", resume=True)
+    again = zoo.pretrain(zoo.recipe(whole.folder / "recipe.yaml"), text, tmp_path / "run", resume=True, stop_at=8)
     told = capsys.readouterr().err
-    assert told.count("warning: train.save_at_words 100K will not be reached: the schedule's 8 updates read about") == 1
+    assert told.count("warning: train.save_at_words 100K will not be reached: the schedule's 9 updates read about") == 1
     one, two = (checkpoint.named(run.folder) for run in (whole, again))
     assert [link.resolve().name for link in one.values()] == [link.resolve().name for link in two.values()]
     for name, link in one.items():

@@ -65,11 +65,12 @@ def pretrain(
     _check_numbers(updates, stop_at, minutes)
     given = {"updates": updates, "seed": seed, "minutes": minutes, "init_from": init_from}
     given["track"] = None if track is None else list(track)
-    trackers.check(given["track"] or ())
     if init_from is not None and is_folder(init_from):
         given["init_from"] = str(Path(init_from).absolute())
     together = cluster()
     leads = together is None or together.worker == 0
+    if leads:  # who alone has them
+        trackers.check(given["track"] or ())
     folder = run.choose_folder(recipe, out, resume) if leads else Path(out or "runs")
     replicas = None if together is None else _connected(together)
     if replicas is not None and not leads:
