@@ -18,6 +18,7 @@ from zoo.cli import app
 from zoo.errors import UserError
 from zoo.registry import recipe
 from zoo.tensors import TensorFile
+from zoo.train.checkpoint import named as named_checkpoints
 from zoo.train.cluster import cluster
 from zoo.train.launch import local_workers
 
@@ -130,7 +131,7 @@ def until_updates(folder: Path, count: int) -> None:
 @pytest.mark.slow
 def test_a_run_of_one_then_four_then_two_workers_is_a_run_of_one(tmp_path: Path) -> None:
     name = "transformer-xl-nano"  # which has all there is: streams that stay on their worker, and a memory of each
-    asked = [name, *SMALL, "--updates", "12"]
+    asked = [name, *SMALL, "--updates", "12", "--set", "train.save_at_words=[500, 1K]"]
     done(zoo("pretrain", *asked, "--out", str(tmp_path / "one")))
     together = [*asked, "--out", str(tmp_path / "several"), "--resume"]
     done(zoo("pretrain", *together, "--stop-at", "4"))
@@ -141,6 +142,11 @@ def test_a_run_of_one_then_four_then_two_workers_is_a_run_of_one(tmp_path: Path)
     assert [line["step"] for line in one] == [line["step"] for line in several]
     for alone, shared in zip(one, several, strict=True):
         assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+    states = [(tmp_path / run / "checkpoints/step-00000012/state.json").read_text() for run in ("one", "several")]
+    assert states[0] == states[1]
+    named = [named_checkpoints(tmp_path / run) for run in ("one", "several")]
+    assert named[0].keys() == {"chck_500", "chck_1K"}
+    assert [path.resolve().name for path in named[0].values()] == [path.resolve().name for path in named[1].values()]
     last = "checkpoints/step-00000012/model.safetensors"
     weights, expected = TensorFile(tmp_path / "several" / last), TensorFile(tmp_path / "one" / last)
     rates = 12 * recipe(name).train.learning_rate
