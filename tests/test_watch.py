@@ -157,7 +157,7 @@ def test_the_view_tells_where_runs_are(folder, tmp_path):
     (folder / "sample.txt").write_text("a \x1b[31m sample\nof two lines")
     told = shown(folder, other)
     row, second = (next(line for line in told.splitlines() if line.startswith(name)) for name in ("run-1", "[red]"))
-    assert row.split() == ["run-1", "5/10", "50", "10", "s", "6.500", "6.000", "at", "5", "1.250"]
+    assert row.split() == ["run-1", "5/10", "50", "10", "s", "6.500", "6.000", "1.250"]
     assert second.split() == ["[red]other", "3", "50", "7.000"]
     assert "run-1 wrote:\na � sample" in told.replace("[31m ", " ").replace("\ufffd", "�")
     assert "\x1b" not in told

@@ -71,7 +71,7 @@ def view(runs: Sequence[Followed], console: Console, width: int, height: int) ->
 
 
 def _table(runs: Sequence[Followed]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
     for number, name in enumerate(HEAD):
         table.add_column(name, justify="right" if number else "left", no_wrap=number > 0, overflow="fold")
     for run in runs:
@@ -99,9 +99,9 @@ def _left(run: Followed) -> str:
 def _validation(run: Followed) -> tuple[str, str]:
     if not run.evaluated:
         return "", ""
-    step, line = max(run.evaluated.items())
+    line = run.evaluated[max(run.evaluated)]
     bits = f"{line['bits_per_byte']:.3f}" if "bits_per_byte" in line else ""
-    return f"{line['loss']:.3f} at {step:,}", bits
+    return f"{line['loss']:.3f}", bits
 
 
 def _curves(runs: Sequence[Followed], width: int, unit: str) -> list[Curve]:
