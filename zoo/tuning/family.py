@@ -61,8 +61,8 @@ BERT = Family(
     warmup=0.1,
     adam=Adam(epsilon=1e-6, weight_decay=0.01),
 )
-# Yang et al. 2019, and the release: A <sep> B <sep> <cls>, of which the last is of segment 2 (classifier_utils.py); 2e-5
-# as for IMDB, a warm-up of 120 of 1,200 updates as for STS-B (README), no weight decay (run_classifier.py).
+# Yang et al. 2019, and the release: A <sep> B <sep> <cls>, of which the last is of segment 2 (classifier_utils.py);
+# 2e-5 as for IMDB, a warm-up of 120 of 1,200 updates as for STS-B (README), no weight decay (run_classifier.py).
 XLNET = BERT._replace(
     before=(), after=("sep", "cls"), asked=-1, learning_rate=2e-5, adam=Adam(epsilon=1e-6, weight_decay=0.0)
 )
