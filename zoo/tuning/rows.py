@@ -120,5 +120,8 @@ class LabelledRows(RowPlan):
         width = graph_width(max(len(row.ids) for row in chosen), self.longest)
         return laid(chosen[first : first + count], count, width)
 
+    def words(self, rows: Rows) -> int:
+        return 0  # fine-tuning has no budget of them
+
     def table(self, epoch: int) -> np.ndarray:
         return generator(self.seed, epoch, "rows.labelled").permutation(self.rows_in_epoch)[:, None]
