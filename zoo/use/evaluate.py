@@ -81,8 +81,8 @@ def evaluate(
 def half_a_window(recipe: Recipe) -> int | None:
     """The stride with which models are compared; None for those that do not slide."""
     kind = objective(recipe.objective["name"])
-    remembers = kind.visibility == "causal" and recipe.evaluated.model.memory
-    return None if kind.visibility == "full" or kind.encodes or remembers else max(1, recipe.row_tokens // 2)
+    reads_on = kind.visibility == "causal" and not kind.encodes and not recipe.evaluated.model.memory
+    return max(1, recipe.row_tokens // 2) if reads_on or kind.blind else None
 
 
 def _check(model: Loaded, stride: int | None, within_word: bool) -> None:
