@@ -198,6 +198,10 @@ def test_a_folder_is_kept_for_its_comparison(compared: tuple[Path, list[str]], t
     changed = [word if word != "1.152K" else "2K" for word in command]
     assert cli.run([*changed, "--out", str(out)]) == 2
     assert "runs.both.train.updates (was 6, now 10)" in capsys.readouterr().err
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / COMPARISON).write_text((out / COMPARISON).read_text()[:30])
+    assert cli.run([*command, "--out", str(tmp_path / "cut")]) == 2
+    assert "comparison.json' cannot be read" in capsys.readouterr().err
     (tmp_path / "own.txt").write_text("mine")
     assert cli.run([*command, "--out", str(tmp_path)]) == 2
     assert "holds files that are not a comparison's" in capsys.readouterr().err

@@ -174,7 +174,10 @@ def _begin(members: Sequence[Member], out: Path, data: str | None) -> None:
     }
     file = out / COMPARISON
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{str(file)!r} cannot be read ({error}); give another --out") from None
         if unequal := run.differences(before, asked):
             raise UserError(f"{str(out)!r} holds another comparison: {some(unequal, 3)}; give another --out")
         return
