@@ -174,21 +174,23 @@ def test_tiles_of_queries_at_places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tiles_in_bfloat16_are_as_near_as_the_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Near to float32; always the same draws: the ratio of two rounding errors is itself a chance of some percent."""
-    monkeypatch.setattr(sys.modules[__name__], "noise", np.random.Generator(np.random.Philox(4)))
-    exact, low = attention(kind), attention(kind, dtype="mixed_bfloat16")
-    for weight, same in zip(named_weights(low).values(), named_weights(exact).values(), strict=True):
-        weight.assign(same.value)
-    other = np.random.default_rng(0).random((40, 30, 30)) < 0.5
-    x, nothing, see = drawn(40, 30, D), drawn(40, 0, D), np.tile(np.tri(30, dtype=bool), (40, 1, 1))
-    fast, plain = both_ways(monkeypatch, low, x, nothing, see, tile=8, causal=True, other_BQK=other)
-    names = ["out", "stream", *named_weights(low)]
-    true = gradients(exact, x, nothing, see, causal=True, other_BQK=other)
-    chosen = [n for n, name in enumerate(names) if name != "k.bias"]  # its gradient is zero: it moves all scores alike
-    near, nearest = (
-        np.mean([np.linalg.norm(found[n] - true[n]) / np.linalg.norm(true[n]) for n in chosen])
-        for found in (fast, plain)
-    )
+    """Near to float32, over four draws: the ratio of two rounding errors is itself a chance of some percent, and
+    another one on processors that add in another order."""
+    errors = np.zeros(2)
+    for draw in range(4):
+        monkeypatch.setattr(sys.modules[__name__], "noise", np.random.Generator(np.random.Philox(draw)))
+        exact, low = attention(kind), attention(kind, dtype="mixed_bfloat16")
+        for weight, same in zip(named_weights(low).values(), named_weights(exact).values(), strict=True):
+            weight.assign(same.value)
+        other = np.random.default_rng(draw).random((40, 30, 30)) < 0.5
+        x, nothing, see = drawn(40, 30, D), drawn(40, 0, D), np.tile(np.tri(30, dtype=bool), (40, 1, 1))
+        found = both_ways(monkeypatch, low, x, nothing, see, tile=8, causal=True, other_BQK=other)
+        names = ["out", "stream", *named_weights(low)]
+        true = gradients(exact, x, nothing, see, causal=True, other_BQK=other)
+        chosen = [n for n, name in enumerate(names) if name != "k.bias"]  # its gradient is zero: it moves all scores
+        for which, each in enumerate(found):
+            errors[which] += np.mean([np.linalg.norm(each[n] - true[n]) / np.linalg.norm(true[n]) for n in chosen])
+    near, nearest = errors
     assert near <= 1.02 * nearest
 
 

@@ -170,5 +170,7 @@ def test_a_checkpoint_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_settings_that_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["eval", "gpt2-nano", "--suite", "x.zip", "--data", "sotu"]) == 2
     assert "--suite" in capsys.readouterr().err
-    assert cli.run(["eval", "bert-nano", "--within-word"]) == 2
+    assert cli.run(["eval", "gpt2-nano", "--suite", "x.zip", "--stride", "3"]) == 2
+    assert "--suite" in capsys.readouterr().err
+    assert cli.run(["eval", "gpt2-nano", "--within-word"]) == 2
     assert "--within-word is for --suite" in capsys.readouterr().err
