@@ -98,9 +98,9 @@ def report(
       zoo report runs/gpt2-nano-1
       zoo report runs/gpt2-nano-1 runs/bert-nano-1 --out compared.html
     """
-    from zoo.report.page import write
+    from zoo.report.page import REPORT, write
 
-    file = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    file = out or (runs[0] if len(runs) == 1 else Path()) / REPORT
     write(runs, file)
     print(file)
 

@@ -102,13 +102,10 @@ def _judge(checkpoint: str, suite: str, within_word: bool, as_json: bool) -> Non
 
     pairs, model = read_pairs(suite), load(checkpoint)
     judged = judge(model, pairs, within_word=within_word)
-    _keep(
-        checkpoint,
-        "suite",
-        evaluations.name_of(suite),
-        {"score": kind_of_score(model, within_word), **as_numbers(judged)},
-    )
-    print(json.dumps(as_numbers(judged)) if as_json else "\n".join(table(judged)))
+    found = as_numbers(judged)
+    kept = {"score": kind_of_score(model, within_word), **found}
+    _keep(checkpoint, "suite", evaluations.name_of(suite), kept)
+    print(json.dumps(found) if as_json else "\n".join(table(judged)))
 
 
 def _keep(checkpoint: str, kind: str, name: str, found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from zoo.disk import write_whole
 from zoo.errors import UserError, some
 from zoo.progress import amount, say
 from zoo.report.minimal_pairs import as_numbers
+from zoo.report.page import REPORT, write
 from zoo.saved import is_folder, open_saved
 from zoo.schema import Recipe
 from zoo.train import run
@@ -18,7 +19,6 @@ from zoo.use.minimal_pairs import Pair, judge, read_pairs
 from zoo.use.score import kind_of_score
 
 COMPARISON = "comparison.json"  # what was asked for, in the comparison's folder
-REPORT = "report.html"
 ALIKE = f"{evaluations.VALIDATION}, alike"  # what every run is measured on, whatever else was measured of it
 BITS = ("bits_per_byte", "bits_per_byte_within_word")  # ends of what measures are called that have no unit of tokens
 
@@ -92,10 +92,8 @@ def of_objectives(
 
 def _seeded(recipe: Recipe, budget: Budget, seeds: int, out: Path) -> list[Member]:
     recipe = budget.given(recipe)
-    changed = [recipe.with_changes(train={"seed": recipe.train.seed + n}) for n in range(seeds)]
-    if seeds == 1:
-        return [Member(out / recipe.name, recipe)]
-    return [Member(out / f"{recipe.name}-seed{one.train.seed}", one) for one in changed]
+    each = [recipe.with_changes(train={"seed": recipe.train.seed + n}) for n in range(seeds)]
+    return [Member(out / (f"{one.name}-seed{one.train.seed}" if seeds > 1 else one.name), one) for one in each]
 
 
 def compare(members: Sequence[Member], out: Path, data: str | None = None, suite: str | None = None) -> list[Path]:
@@ -107,7 +105,6 @@ def compare(members: Sequence[Member], out: Path, data: str | None = None, suite
     Raises:
         UserError: `out` holds another comparison, two members are one, or there is nothing to compare.
     """
-    from zoo.report import page
     from zoo.train.pretrain import pretrain
 
     folders = [member.folder for member in members]
@@ -125,7 +122,7 @@ def compare(members: Sequence[Member], out: Path, data: str | None = None, suite
     for number, folder in enumerate(folders, 1):
         say(f"evaluating run {number} of {len(members)}: {folder}")
         _measure(folder, suite, pairs)
-    page.write(folders, out / REPORT, title=out.name)
+    write(folders, out / REPORT, title=out.name)
     return folders
 
 

@@ -25,6 +25,7 @@ from zoo.report.still import still
 from zoo.train.run import to_yaml
 
 HERE = Path(__file__).parent
+REPORT = "report.html"  # what a report is called, where nobody says
 COLOURS = 8  # of groups, in page.css; the next ones are dashed
 
 

@@ -55,16 +55,18 @@ class Run(NamedTuple):
         return load(self.folder)
 
 
+def numbered(stem: str) -> dict[int, Path]:
+    """The folders runs/STEM-1, -2, ... that are there, by their numbers."""
+    found = {path.name.removeprefix(f"{stem}-"): path for path in Path("runs").glob(f"{stem}-*")}
+    return {int(number): path for number, path in found.items() if number.isdecimal()}
+
+
 def choose_folder(recipe: Recipe, out: str | Path | None, resume: bool) -> Path:
     """`out`, or runs/<recipe>-<n>: the newest one to resume, else the next free one."""
     if out is not None:
         folder = Path(out)
     else:
-        taken = {}
-        for path in Path("runs").glob(f"{recipe.name}-*"):
-            number = path.name.removeprefix(f"{recipe.name}-")
-            if number.isdigit():
-                taken[int(number)] = path
+        taken = numbered(recipe.name)
         newest = max(taken, default=0)
         folder = taken[newest] if resume and taken else Path("runs") / f"{recipe.name}-{newest + 1}"
     try:

@@ -11,6 +11,7 @@ from zoo.corpus.labelled import Asked, Example, check_labels, labels_of, part_of
 from zoo.errors import UserError, some
 from zoo.progress import say
 from zoo.saved import open_saved
+from zoo.train.run import numbered
 from zoo.tuning.labeller import Base
 from zoo.tuning.training import Epoch, Found, Part, Training
 from zoo.use.measures import Measure, marks_entities, share
@@ -110,8 +111,7 @@ def _best(training: Training, rates: Sequence[float], measure: str) -> tuple[Epo
 def _new_folder(out: str | Path | None, stem: str) -> Path:
     """`out`, or the next free runs/STEM-<n>. UserError where something is there already."""
     if out is None:
-        taken = {path.name.removeprefix(f"{stem}-") for path in Path("runs").glob(f"{stem}-*")}
-        return Path("runs") / f"{stem}-{max((int(n) for n in taken if n.isdecimal()), default=0) + 1}"
+        return Path("runs") / f"{stem}-{max(numbered(stem), default=0) + 1}"
     folder = Path(out)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"--out {str(folder)!r} is there already; give a new or an empty folder")

@@ -14,12 +14,11 @@ from zoo.noise import Noise
 from zoo.objective import Objective
 from zoo.places import places as chosen_places
 from zoo.progress import progress
-from zoo.use.frame import STEP, Frame, rounded_up
+from zoo.use.frame import STEP, TOKENS, Frame, rounded_up
 
 if TYPE_CHECKING:
     from zoo.use.loaded import Loaded
 
-TOKENS = 4096  # read at once
 LOGITS = 1 << 26  # scores at once: 256 MB
 FEW, WIDE = 10_000, 512  # rows, width: XLA takes a quarter off narrow models' time, after some 10 s of compiling
 
