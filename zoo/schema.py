@@ -10,6 +10,7 @@ from zoo.sections import (
     Data,
     Evaluation,
     Expect,
+    Mesh,
     Model,
     Section,
     TokenizerSpec,
@@ -33,6 +34,7 @@ class Recipe(Section):
     data: Data = Data()
     train: Train
     evaluation: Evaluation = Evaluation()
+    mesh: Mesh | None = None  # None = all devices share the rows
     expect: Expect | None = None
 
     @model_validator(mode="before")
@@ -60,6 +62,12 @@ class Recipe(Section):
                 f" {self.row_tokens}; nearest that is: {near}"
             )
         self._check_streams()
+        if self.mesh is not None and self.model.heads % self.mesh.model:
+            near = nearest_divisor(self.mesh.model, self.model.heads)
+            raise ValueError(
+                f"mesh.model {self.mesh.model} does not divide model.heads {self.model.heads};"
+                f" nearest that does: {near}"
+            )
         if self.model.cutoffs and self.model.cutoffs[-1] >= self.tokenizer.size:
             raise ValueError(
                 f"model.cutoffs {list(self.model.cutoffs)} are not all below tokenizer.size {self.tokenizer.size}"

@@ -238,6 +238,14 @@ class Train(Section):
         return self
 
 
+class Mesh(Section):
+    """How the devices of the JAX engine share the work (zoo/train/layout.py); they multiply to all there are."""
+
+    data: Count | None = None  # share rows, and hold equal weights; None = all devices that the others leave
+    fsdp: Count = 1  # share rows, and every weight, gradient and slot too
+    model: Count = 1  # share heads, inner width and vocabulary
+
+
 class Evaluation(Section):
     """How far what is evaluated looks back; None = as in training."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.commands.options import Corpus, Name, Settings, chosen_recipe, number, print_found
+from zoo.commands.options import Corpus, Engine, Name, Settings, chosen_recipe, number, print_found
 from zoo.errors import UserError
 from zoo.progress import say
 
@@ -43,6 +43,7 @@ def pretrain(
         list[str] | None,
         typer.Option(metavar="SERVICE", help="Also follow the run with wandb, trackio or mlflow. Repeatable."),
     ] = None,
+    engine: Engine = None,
 ) -> None:
     """Train a recipe from scratch.
 
@@ -75,6 +76,7 @@ def pretrain(
         stop_at=stop_at,
         minutes=minutes,
         track=track or None,
+        engine=engine,
     )
     if not run.history:
         return  # one of several workers, of which another has the run's folder
@@ -129,6 +131,7 @@ def bench(
         int | None, typer.Option(metavar="T", parser=number(1), help="Tokens of a row. Default: the recipe's.")
     ] = None,
     settings: Settings = None,
+    engine: Engine = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
     """Measure the speed of training on this machine.
@@ -144,6 +147,9 @@ def bench(
     """
     recipe = chosen_recipe(name, settings)
     from zoo.train.bench import bench as measure
+    from zoo.train.start import use_backend
+
+    use_backend(engine)
 
     found = measure(recipe, rows, context)
     print_found(found, as_json)

@@ -48,6 +48,9 @@ Settings = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a key of the recipe: train.learning_rate=1e-3. Repeatable."
     ),
 ]
+Engine = Annotated[
+    str | None, typer.Option(metavar="ENGINE", help="tensorflow, or jax for GPUs and meshes of devices.")
+]
 Corpus = Annotated[
     str | None,
     typer.Option(

@@ -1,18 +1,28 @@
-"""One Adam update of one weight: a fused TensorFlow op, and the same arithmetic in numpy beside it."""
+"""One Adam update of one weight: TensorFlow's fused op, the same for values that are never changed in place, and the
+arithmetic of the papers in numpy beside them."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from zoo.sections import Adam
 
 
 def powers(adam: Adam, count: Any) -> tuple[Any, Any]:
-    """1 - beta1^count and 1 - beta2^count, float32; `count` is this update's number, from 1."""
-    count = tf.cast(count, tf.float64)
-    left = (1.0 - tf.pow(tf.constant(beta, tf.float64), count) for beta in (adam.beta1, adam.beta2))
-    return tuple(tf.cast(value, tf.float32) for value in left)
+    """1 - beta1^count and 1 - beta2^count, float32; `count` is this update's number, from 1.
+
+    By expm1, or all digits of 1 - 0.999 would be lost in float32 but the first four.
+    """
+    count = ops.cast(count, "float32")
+
+    def left(beta: float) -> Any:
+        ones: Any = ops.ones_like(count)
+        share: Any = ops.expm1(count * math.log(beta)) if beta else -ones
+        return -share
+
+    return left(adam.beta1), left(adam.beta2)
 
 
 class Step(NamedTuple):
@@ -30,10 +40,10 @@ def step(adam: Adam, learning_rate: Any, count: Any) -> Step:
     with another rate and another epsilon: m / (1 - b1^t) over sqrt(v / (1 - b2^t)) + e equals, multiplied through by
     the root c = sqrt(1 - b2^t), c / (1 - b1^t) times m over sqrt(v) + e c.
     """
-    rate, epsilon = learning_rate, tf.constant(adam.epsilon, tf.float32)
+    rate, epsilon = learning_rate, ops.convert_to_tensor(adam.epsilon, "float32")
     if adam.correction != "none":
         left1, left2 = powers(adam, count)
-        root = tf.sqrt(left2)
+        root: Any = ops.sqrt(left2)
         rate = learning_rate * root / left1
         if adam.correction == "exact":
             epsilon = epsilon * root
@@ -41,7 +51,9 @@ def step(adam: Adam, learning_rate: Any, count: Any) -> Step:
 
 
 def apply(adam: Adam, step: Step, weight: Any, m: Any, v: Any, gradient: Any, decay: bool) -> None:
-    """Changes `weight` and its slots `m` and `v` in place."""
+    """Changes `weight` and its slots `m` and `v`, TensorFlow's variables, in place."""
+    import tensorflow as tf
+
     if decay and adam.weight_decay:
         # In place, as with the slots: all replicas of a weight change it alike.
         tf.raw_ops.AssignSubVariableOp(resource=weight.handle, value=weight * step.decayed)
@@ -57,6 +69,15 @@ def apply(adam: Adam, step: Step, weight: Any, m: Any, v: Any, gradient: Any, de
         epsilon=step.epsilon,
         grad=gradient,
     )
+
+
+def applied(adam: Adam, step: Step, weight: Any, m: Any, v: Any, gradient: Any, decay: bool) -> tuple[Any, Any, Any]:
+    """The weight, m and v that `apply` would leave."""
+    m = m + (1 - adam.beta1) * (gradient - m)
+    v = v + (1 - adam.beta2) * (gradient * gradient - v)
+    if decay and adam.weight_decay:
+        weight = weight - weight * step.decayed
+    return weight - step.rate * m / (ops.sqrt(v) + step.epsilon), m, v
 
 
 def reference(

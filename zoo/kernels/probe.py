@@ -1,9 +1,10 @@
-"""What this machine computes with, and how fast: asked of TensorFlow, which only this folder and the engine import."""
+"""What this machine computes with, and how fast: asked of the library that computes."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import tensorflow as tf
+import keras
+import numpy as np
 
 from zoo.kernels.startup import stderr_held
 
@@ -18,15 +19,25 @@ class Speed(NamedTuple):
 
 
 def accelerators() -> list[str]:
-    """The names of the GPUs that TensorFlow can use."""
+    """The names of the GPUs, or TPUs, that can be used."""
+    if keras_backend() == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.local_devices() if device.platform != "cpu"]
+    import tensorflow as tf
+
     details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     return [str(detail.get("device_name", "GPU")) for detail in details]
 
 
 def device_memory() -> int | None:
     """Bytes that the smallest GPU may hold; None where there is none."""
-    if not tf.config.list_physical_devices("GPU"):
+    if not accelerators():
         return None
+    if keras_backend() == "jax":
+        import jax
+
+        return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in jax.local_devices()) or None
     from tensorflow.python.client.device_lib import list_local_devices
 
     return min(device.memory_limit for device in list_local_devices() if device.device_type == "GPU")
@@ -34,23 +45,25 @@ def device_memory() -> int | None:
 
 def matmul_speed(dtype: str, seconds: float = 0.3) -> Speed:
     """Multiplies matrices of this dtype for about so long; the best of the products counts."""
-    a, b = (tf.random.stateless_normal([SIDE, SIDE], seed=[0, n]) for n in range(2))
-    exact = tf.linalg.matmul(a, b)
+    from zoo.kernels.compiled import compiled
+
+    draw = np.random.Generator(np.random.Philox(0))
+    a, b = (keras.ops.convert_to_tensor(draw.standard_normal((SIDE, SIDE), np.float32)) for _ in range(2))
+    exact: Any = keras.ops.matmul(a, b)
     with stderr_held():  # oneDNN says once that it has no bfloat16 for this processor, where that is so
-        low_a, low_b = tf.cast(a, dtype), tf.cast(b, dtype)
-        product = tf.function(lambda: tf.linalg.matmul(low_a, low_b))
-        difference = tf.abs(tf.cast(product(), tf.float32) - exact)
+        low_a, low_b = keras.ops.cast(a, dtype), keras.ops.cast(b, dtype)
+        product = compiled(keras.ops.matmul)
+        found: Any = keras.ops.cast(product(low_a, low_b), "float32")
     best = float("inf")
     until = time.perf_counter() + seconds
     while (begin := time.perf_counter()) < until:
         # Reading one number back waits for the device, which may run ahead of this line.
-        float(product()[0, 0])
+        float(product(low_a, low_b)[0, 0])
         best = min(best, time.perf_counter() - begin)
-    return Speed(2 * SIDE**3 / best / 1e9, float(tf.reduce_max(difference) / tf.reduce_max(tf.abs(exact))))
+    error = np.abs(np.asarray(found - exact)).max() / np.abs(np.asarray(exact)).max()
+    return Speed(2 * SIDE**3 / best / 1e9, float(error))
 
 
 def keras_backend() -> str:
     """The backend that Keras was imported on."""
-    import keras
-
     return keras.backend.backend()

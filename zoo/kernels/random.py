@@ -49,9 +49,10 @@ def reference_words(seed: int, update: int, site: str, first: int, rows: int, si
 
 
 def words(seed: int, update: Any, site: str, first: Any, rows: Any, size: int) -> Any:
-    """[rows, size] uint16, uniform; update, first and rows may be tensors."""
-    if keras.backend.backend() != "tensorflow":
-        return ops.convert_to_tensor(reference_words(seed, int(update), site, int(first), int(rows), size))
+    """[rows, size] uint16, uniform; update, first and rows may be tensors, and under JAX first also [rows]: the number
+    of every row, where they do not follow one another."""
+    if keras.backend.backend() == "jax":
+        return _words_of_rows(seed, update, site, first + np.arange(rows) if np.ndim(first) == 0 else first, size)
     import tensorflow as tf
 
     blocks = -(-size // WORDS)
@@ -68,8 +69,40 @@ def words(seed: int, update: Any, site: str, first: Any, rows: Any, size: int) -
     return flat if size == blocks * WORDS else flat[:, :size]
 
 
+def _words_of_rows(seed: int, update: Any, site: str, row_B: Any, size: int) -> Any:
+    """`words` for JAX, which has no Philox that tells its counters; in numbers of 32 bits, which is all it has."""
+    from jax import numpy as jnp
+
+    low = np.uint32(0xFFFF)
+
+    def product(a: np.uint32, b: Any) -> tuple[Any, Any]:
+        """The upper and the lower 32 bits of a x b, by products of 16-bit halves, as in long multiplication."""
+        (a1, a0), (b1, b0) = (a >> 16, a & low), (b >> 16, b & low)
+        middle = a1 * b0 + (a0 * b0 >> 16)
+        other = a0 * b1 + (middle & low)
+        return a1 * b1 + (middle >> 16) + (other >> 16), a * b
+
+    blocks = -(-size // WORDS)
+    upper_B, lower_B = product(np.uint32(blocks), jnp.asarray(row_B, jnp.uint32))
+    place_BN = lower_B[:, None] + jnp.arange(blocks, dtype=jnp.uint32)
+    carried_BN = upper_B[:, None] + (place_BN < lower_B[:, None])
+    word = [place_BN, carried_BN.astype(jnp.uint32)]
+    word += [jnp.full_like(place_BN, each) for each in (site_code(site), jnp.asarray(update, jnp.uint32))]
+    key = np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
+    with np.errstate(over="ignore"):
+        for _ in range(10):
+            upper0, lower0 = product(np.uint32(0xD2511F53), word[0])
+            upper1, lower1 = product(np.uint32(0xCD9E8D57), word[2])
+            word = [upper1 ^ word[1] ^ key[0], lower1, upper0 ^ word[3] ^ key[1], lower0]
+            key = key + np.array([0x9E3779B9, 0xBB67AE85], np.uint32)
+    halves = [half for each in word for half in (each & low, each >> 16)]
+    drawn_BNw = jnp.stack(halves, axis=-1).astype(jnp.uint16)
+    return drawn_BNw.reshape(len(row_B), blocks * WORDS)[:, :size]
+
+
 class RowNoise:
-    """The dropout noise of the rows from `first` on in one update; numbers or tensors, so that nothing retraces."""
+    """The dropout noise of the rows from `first` on in one update; numbers or tensors, so that nothing retraces. first:
+    as of `words`."""
 
     def __init__(self, seed: int, update: Any, first: Any, site: str = ""):
         self.seed, self.update, self.first, self.site = seed, update, first, site

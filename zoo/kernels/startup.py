@@ -1,4 +1,5 @@
-"""TensorFlow's start without its chatter: lines of its C++ side that come before its own log level is obeyed."""
+"""The start of the engine's library; TensorFlow's without its chatter, lines that come before its own log level is
+obeyed."""
 
 import gc
 import os
@@ -12,7 +13,7 @@ UNUSED = ("sklearn", "matplotlib", "pandas")
 alone = False  # whether the process is the zoo's own, in which nobody asks Keras for those
 
 
-def start() -> None:
+def start_tensorflow() -> None:
     """Imports TensorFlow and lets it look for devices, in silence; what it said is shown if it fails.
 
     TF_CPP_MIN_LOG_LEVEL 0 or 1 asks for all it says.
@@ -24,6 +25,15 @@ def start() -> None:
         tf.config.list_physical_devices()
     if not talks:
         tf.get_logger().setLevel("ERROR")  # it warns of every second shape and run in a process
+
+
+def start_jax() -> None:
+    """Imports JAX, with all digits of float32 in its matmuls, which GPUs would round to TF32."""
+    with _absent(*UNUSED if alone else ()), _uncollected():
+        import jax
+        import keras  # noqa: F401 -- imports what it can use, as TensorFlow does
+
+    jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @contextmanager

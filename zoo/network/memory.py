@@ -13,6 +13,7 @@ from keras import ops
 from zoo.kernels.rows import read_rows, write_rows
 from zoo.network.layers import sizes
 from zoo.network.past import Past, Reach
+from zoo.schema import Recipe
 from zoo.sections import Model
 
 
@@ -50,22 +51,31 @@ class Memory:
 
     def state(self) -> dict[str, Any]:
         """What each stream remembers now, by the names that a checkpoint has for it; [S, ...]."""
-        kept: dict[str, Any] = {name: variable.value for name, variable in self._named().items()}
+        kept: dict[str, Any] = {name: variable.value for name, variable in self.variables.items()}
         return {name: value[: self.streams] for name, value in kept.items()}
 
     def restore(self, values: Mapping[str, Any]) -> None:
         """Goes on from a state."""
-        for name, variable in self._named().items():
+        for name, variable in self.variables.items():
             variable.assign(np.concatenate([values[name], np.zeros_like(values[name][:1])]))
 
     def forget(self) -> None:
         """As new."""
-        for variable in self._named().values():
+        for variable in self.variables.values():
             variable.assign(ops.zeros_like(variable.value))
 
-    def _named(self) -> dict[str, keras.Variable]:
+    @property
+    def variables(self) -> dict[str, keras.Variable]:
+        """By the names that a checkpoint has for what they hold."""
         return {f"blocks.{index}": state for index, state in enumerate(self.states)} | {"filled": self.filled}
 
     def _slots(self, first: Any, like_B: Any) -> Any:
+        if len(first.shape):  # the number of every row; those that fill up have none
+            return ops.where(first < 0, self.streams, first % self.streams)
         row_B: Any = ops.arange(sizes(like_B)[0])
         return ops.minimum(row_B + ops.cast(first % self.streams, "int32"), self.streams)
+
+
+def memory_of(recipe: Recipe, streams: int | None, dtype: str) -> Memory | None:
+    """An empty memory for so many streams of a recipe's rows; None where rows do not go on from one another."""
+    return None if streams is None else Memory(recipe.model, Reach.of(recipe.model), streams, recipe.new_tokens, dtype)

@@ -11,13 +11,14 @@ from zoo import accounting
 from zoo.corpus.starts import SENTENCE_START, WORD_START
 from zoo.progress import duration, say
 from zoo.schema import Recipe
+from zoo.train import engines
 from zoo.train.budget import fast_rows, fitting_rows, largest_rows
 from zoo.train.cluster import cluster
 from zoo.train.feed import Feed, rows_of
-from zoo.train.start import Learner, nominal_vocab, settled, start_backend
+from zoo.train.start import Learner, nominal_vocab, settled
 
 if TYPE_CHECKING:
-    from zoo.train.replicas import Feeds
+    from zoo.train.replicas import Feeds, Replicas
     from zoo.train.step import Engine
 
 LEAST_SECONDS, LEAST_UPDATES = 10.0, 3  # of measuring, after the first update, which compiles
@@ -69,10 +70,8 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
 
     Replicas are those that `zoo pretrain` would train with.
     """
-    start_backend()
-    from zoo.train.replicas import Feeds, connect
-
-    replicas = connect(cluster())
+    devices = engines.replicas()
+    replicas: Replicas = devices.connect(cluster(), recipe.mesh)
     tokens = context or recipe.row_tokens
     longest = max(tokens, recipe.model.context)
     recipe = settled(recipe.with_changes(model={"context": longest}))
@@ -85,18 +84,17 @@ def workload(recipe: Recipe, rows: int | None = None, context: int | None = None
     recipe = recipe.with_rows(rows, tokens).with_changes(train={"micro_rows": rows})
 
     from zoo.train.optimizer import Optimizer
-    from zoo.train.step import Engine
 
     vocab = nominal_vocab(recipe)
     with replicas.scope():
         learner = Learner(recipe, vocab, recipe.train.precision)
-        engine = Engine(learner, Optimizer(recipe.train.adam, learner.weights), replicas)
+        engine = engines.step().Engine(learner, Optimizer(recipe.train.adam, learner.weights), replicas)
     corpus: Any = RandomTokens.drawn(
         8 * rows * (tokens + 1), len(vocab.special), vocab.used, paired=learner.objective.encodes
     )
     planned = rows_of(recipe, learner.objective, corpus, vocab.special, seed=0)
     feeds = [Feed(learner.objective, planned, rows, rows, 0, share) for share in replicas.shares]
-    return Workload(recipe, Feeds(replicas, feeds), engine)
+    return Workload(recipe, devices.Feeds(replicas, feeds), engine)
 
 
 def bench(recipe: Recipe, rows: int | None = None, context: int | None = None) -> dict[str, Any]:

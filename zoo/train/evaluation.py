@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.corpus.shards import Tokens
 from zoo.schema import Recipe
+from zoo.train import engines
 from zoo.train.budget import fitting_rows
 from zoo.train.feed import EVALUATION_SEED, Feed, rows_of
 
@@ -42,8 +43,7 @@ def held_out(
     replicas: "Replicas | None" = None,
 ) -> HeldOut:
     """A split as the recipe has it evaluated: all of it, or rows of at least `most` tokens; shared out to replicas."""
-    from zoo.train.replicas import Feeds, Replicas
-    from zoo.train.step import memory_of
+    from zoo.network.memory import memory_of
 
     recipe = recipe.evaluated
     rows = rows_of(recipe, learner.objective, tokens, special, EVALUATION_SEED, whole=True)
@@ -51,10 +51,11 @@ def held_out(
     if most is not None:
         group = rows.streams or 1  # all streams go on equally far
         count = min(count, -(-most // (recipe.row_tokens * group)) * group)
-    replicas = replicas or Replicas()
+    devices = engines.replicas()
+    together: Replicas = replicas or devices.Replicas()
     split = count, fitting_rows(recipe), EVALUATION_SEED
-    feeds = Feeds(replicas, [Feed(learner.objective, rows, *split, share) for share in replicas.shares])
-    with replicas.scope():
+    feeds = devices.Feeds(together, [Feed(learner.objective, rows, *split, share) for share in together.shares])
+    with together.scope():
         return HeldOut(feeds, tokens, memory_of(recipe, rows.streams, learner.network.compute_dtype))
 
 

@@ -1,6 +1,6 @@
 """From row plans to the micro-batches of an update, made ahead in a thread while the engine works."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -98,14 +98,7 @@ class Feed:
 
     def updates(self, start: int, stop: int) -> Iterator[Update]:
         """Updates `start` to `stop - 1`; the next one is made while the caller works on the last."""
-        with ThreadPoolExecutor(1, thread_name_prefix="feed") as worker:
-            coming = worker.submit(self.update, start) if start < stop else None
-            for number in range(start, stop):
-                assert coming is not None
-                ready = coming.result()
-                if number + 1 < stop:
-                    coming = worker.submit(self.update, number + 1)
-                yield ready
+        return ahead(self.update, start, stop)
 
     def micro_batches(self, number: int) -> Iterator[Batch]:
         """The micro-batches of update `number`, in order."""
@@ -118,6 +111,18 @@ class Feed:
             rows, noise = self.plan.rows(number, first, count), Noise(self.seed, number, first, count)
             words = self.plan.words(rows) if part else 0
             yield filled(self.objective.make_batch(noise, rows), len(part), self.micro_rows), words
+
+
+def ahead(make: Callable[[int], Update], start: int, stop: int) -> Iterator[Update]:
+    """What `make` makes of `start` to `stop - 1`; the next is made in a thread while the caller works on the last."""
+    with ThreadPoolExecutor(1, thread_name_prefix="feed") as worker:
+        coming = worker.submit(make, start) if start < stop else None
+        for number in range(start, stop):
+            assert coming is not None
+            ready = coming.result()
+            if number + 1 < stop:
+                coming = worker.submit(make, number + 1)
+            yield ready
 
 
 def weights_of(batches: Sequence[Batch]) -> dict[str, float]:

@@ -186,7 +186,7 @@ class Loop:
         steps = checkpoint.average(self.folder, count)
         folder = checkpoint.averaged_of(self.folder)
         say(f"the mean of the checkpoints of updates {some([str(step) for step in steps])} is in {folder}")
-        self.session.learner.set_weights(TensorFile(folder / checkpoint.WEIGHTS))
+        self.session.engine.restore(TensorFile(folder / checkpoint.WEIGHTS))
         return len(steps)
 
     def _evaluate(self, split: str, held_out: evaluation.HeldOut, **facts: Any) -> None:

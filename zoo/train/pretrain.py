@@ -15,12 +15,12 @@ from zoo.home import home
 from zoo.registry import recipe as find_recipe
 from zoo.saved import is_folder, open_saved
 from zoo.schema import Recipe, checked
-from zoo.train import budget, checkpoint, run, trackers
+from zoo.train import budget, checkpoint, engines, run, trackers
 from zoo.train.cluster import Cluster, cluster
 from zoo.train.loop import Loop
 from zoo.train.session import Session
 from zoo.train.signals import caught
-from zoo.train.start import settled, start_backend, use_backend
+from zoo.train.start import settled, use_backend
 from zoo.train.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def pretrain(
     stop_at: int | None = None,
     minutes: float | None = None,
     track: Iterable[str] | None = None,
+    engine: str | None = None,
 ) -> run.Run:
     """Trains a recipe on a corpus and returns the run: its folder, its metrics, and `load()` for the model.
 
@@ -53,13 +54,15 @@ def pretrain(
         resume: continue the run in `out` from its newest checkpoint; start where there is nothing to continue.
         init_from: whose weights and tokenizer this new run starts with; whatever `zoo.load` takes.
         stop_at: end after this update, on the same schedule; minutes: fit `updates` to this much training time.
+        engine: tensorflow or jax; None = what Keras runs on already, else TensorFlow. No setting of the run: another
+            one may resume it.
         track: services that follow the run: wandb, trackio, mlflow; None = none, or those that followed it before.
 
     Raises:
         UserError: something given cannot be used. RunFailed: the loss stopped being finite, or the last checkpoint
         could not be written. Interrupted: a signal came; everything up to the last whole update is saved.
     """
-    use_backend()
+    use_backend(engine)
     if not isinstance(recipe, Recipe):
         recipe = find_recipe(recipe)
     _check_numbers(updates, stop_at, minutes)
@@ -72,7 +75,7 @@ def pretrain(
     if leads:  # who alone has them
         trackers.check(given["track"] or ())
     folder = run.choose_folder(recipe, out, resume) if leads else Path(out or "runs")
-    replicas = None if together is None else _connected(together)
+    replicas = None if together is None else _connected(together, recipe)
     if replicas is not None and not leads:
         return _follow(replicas, recipe, given, data, folder, stop_at)
     with run.locked(folder), nullcontext() if replicas is None else replicas.watched():
@@ -98,7 +101,7 @@ def pretrain(
             recipe = recipe.with_changes(tokenizer={"specials": starting.recipe.tokenizer.specials})
             kept = starting.tokenizers
         corpus = tokenized(recipe, texts, kept, cache)
-        replicas = replicas or _connected(None)
+        replicas = replicas or _connected(None, recipe)
         if not resumes:
             recipe = settled(recipe)
             recipe = recipe.with_changes(train={"micro_rows": budget.fitting_rows(recipe)})
@@ -136,11 +139,8 @@ class _Plan(NamedTuple):
         return cls(recipe.name, recipe.model_dump(exclude={"name"}, mode="json"), tokenizers, fits, starts)
 
 
-def _connected(together: Cluster | None) -> "Replicas":
-    start_backend()
-    from zoo.train.replicas import connect
-
-    return connect(together)
+def _connected(together: Cluster | None, recipe: Recipe) -> "Replicas":
+    return engines.replicas().connect(together, recipe.mesh)
 
 
 def _follow(

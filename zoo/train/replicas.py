@@ -4,53 +4,42 @@ Every replica holds all weights and changes them alike. It makes its own rows, w
 (zoo/corpus/rows.py, zoo/noise.py); so how many replicas there are shows in no result but in rounding.
 """
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2 as coordination
 from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
 from tensorflow.python.eager import context
 
 from zoo.batch import Array, Batch
-from zoo.errors import RunFailed, UserError, some
+from zoo.errors import RunFailed, UserError
 from zoo.progress import say
+from zoo.sections import Mesh
 from zoo.train.cluster import Cluster
 from zoo.train.feed import Feed, Share, Update, weights_of
 from zoo.train.meeting import meet
-from zoo.train.run import differences
+from zoo.train.workers import Workers
 
 SMALL = 1 << 16  # numbers: a collective of fewer takes as long as one of so many
-CHUNK = 1 << 22  # numbers that go from worker 0 to the others at a time: 16 MB
 SILENCE = 20  # seconds without a sign of life after which a worker counts as lost
 WORDS = "words of an update"  # beside its tasks
 START = 120  # seconds for TensorFlow to connect workers that are there
 
 
-class Replicas:
-    """The replicas of a strategy, of which those of this process are `shares`. Without a strategy there is one.
-
-    workers: the processes; index: which of them this is.
-    """
+class Replicas(Workers):
+    """The replicas of a strategy, of which those of this process are `shares`. Without a strategy there is one."""
 
     def __init__(self, strategy: Any = None, cluster: Cluster | None = None):
+        super().__init__(cluster)
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.cluster = cluster
         self.count: int = self.strategy.num_replicas_in_sync
-        self.index, self.workers = (0, 1) if cluster is None else (cluster.worker, len(cluster.addresses))
         here = self.count // self.workers
         self.shares = [Share(self.index * here + n, self.count) for n in range(here)]
         self._total = tf.function(partial(self.run, self.sum), autograph=False)
-
-    @property
-    def chief(self) -> bool:
-        """Whether this process writes the run's folder."""
-        return self.index == 0
 
     def scope(self) -> Any:
         """Variables that are made in it exist on every replica."""
@@ -86,60 +75,10 @@ class Replicas:
             made[n] = tf.reshape(total, made[n].shape)
         return tf.nest.pack_sequence_as(values, made)
 
-    def total(self, found: dict[str, float]) -> dict[str, float]:
-        """The numbers that each process found, by name, added up."""
-        if self.workers == 1:
-            return found
-        return dict(zip(found, self._added(np.array(list(found.values()), np.float64)).tolist(), strict=True))
-
     def _added(self, own: Array) -> Array:
         """Arrays of equal shape, one of each process, added up."""
         nothing = [tf.zeros_like(own)] * (len(self.shares) - 1)
         return self._total(self.each([tf.constant(own), *nothing])).numpy()
-
-    def exchange(self, own: Any) -> list[Any]:
-        """What each worker has to say, in their order; anything that JSON can hold."""
-        if self.workers == 1:
-            return [own]
-        text = np.frombuffer(json.dumps(own).encode(), np.uint8)
-        lengths = np.zeros(self.workers, np.int64)
-        lengths[self.index] = len(text)
-        lengths = self._added(lengths)
-        longest = 1 << int(lengths.max()).bit_length()  # so that few lengths are compiled
-        said = np.zeros((self.workers, longest), np.int32)
-        said[self.index, : len(text)] = text
-        rows = self._added(said).astype(np.uint8)
-        return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
-
-    def spread(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """Arrays of worker 0 on every worker; the others give arrays of the same names, shapes and types.
-
-        They travel as float32, which holds every weight, slot and memory exactly.
-        """
-        flat = np.concatenate([np.ravel(value).astype(np.float32) for value in values.values()])
-        for begin in range(0, len(flat), CHUNK):
-            own = np.zeros(CHUNK, np.float32)
-            part = flat[begin : begin + CHUNK]
-            own[: len(part)] = part if self.chief else 0
-            part[:] = self._added(own)[: len(part)]
-        ends = np.cumsum([value.size for value in values.values()])
-        parts = np.split(flat, ends[:-1])
-        return {
-            name: part.astype(value.dtype).reshape(value.shape)
-            for (name, value), part in zip(values.items(), parts, strict=True)
-        }
-
-    def agree(self, facts: dict[str, Any]) -> None:
-        """Refuses to train with workers that were started otherwise than worker 0.
-
-        Raises:
-            UserError: which worker, and what differs; on all of them.
-        """
-        first, *others = self.exchange(facts)
-        for number, theirs in enumerate(others, 1):
-            if self.cluster and (unequal := differences(first, theirs)):
-                told = self.cluster.named(number)
-                raise UserError(f"{told} was started otherwise than worker 0: {some(unequal, 4)}")
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -175,14 +114,16 @@ class Replicas:
         return f"{who}, so that all stop; --resume continues from the newest checkpoint, with any number of workers"
 
 
-def connect(cluster: Cluster | None) -> Replicas:
+def connect(cluster: Cluster | None, mesh: Mesh | None = None) -> Replicas:
     """The replicas of a cluster, when all of its workers are there; without one, those of this process.
 
     To be called before anything else runs in TensorFlow.
 
     Raises:
-        UserError: a worker did not come in time, or its address cannot be used.
+        UserError: a worker did not come in time, its address cannot be used, or there is a mesh.
     """
+    if mesh is not None:
+        raise UserError("mesh is for --engine jax; TensorFlow's replicas share the rows of an update, and nothing else")
     if cluster is None:
         count = len(tf.config.list_physical_devices("GPU"))
         if count < 2:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +33,7 @@ METRICS, SAMPLE = "metrics.jsonl", "sample.txt"
 LOCK = ".lock"
 CODE = Path(__file__).parent.parent
 MEMORY = "memory"  # stands for a corpus that was given as texts or as a DataFrame
-LIBRARIES = ("tensorflow", "keras", "numpy", "tokenizers", "datasets", "safetensors")
+LIBRARIES = ("tensorflow", "jax", "keras", "numpy", "tokenizers", "datasets", "safetensors")
 
 
 class Run(NamedTuple):
@@ -161,9 +161,17 @@ def write_environment(folder: Path, **facts: Any) -> None:
     """environment.json: versions, commit, device, the corpus' fingerprint, and what the caller adds."""
     from zoo import __version__
 
-    versions = {"zoo": __version__, "python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    versions = {"zoo": __version__, "python": platform.python_version()} | _versions()
     known = {"versions": versions, "commit": _commit(), "platform": platform.platform(), "command": sys.argv}
     write_whole(folder / ENVIRONMENT, json.dumps({**known, **facts}, indent=1))
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):  # one of the engines
+            found[name] = version(name)
+    return found
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
@@ -216,7 +224,7 @@ def facts(asked: Recipe, fingerprint: str, **given: Any) -> dict[str, Any]:
     digest = hashlib.sha256()
     for file in sorted(CODE.rglob("*.py")):
         digest.update(file.read_bytes())
-    versions = {name: version(name) for name in LIBRARIES}
+    versions = _versions()
     code = f"zoo {__version__}, {digest.hexdigest()[:12]}"
     return {"recipe": sections, **given, "corpus": fingerprint, "code": code, "versions": versions}
 
@@ -264,8 +272,10 @@ def continued(folder: Path, asked: Recipe, given: dict[str, Any], fingerprint: s
     if given["init_from"] is not None:  # then the special tokens are the other model's
         changes["tokenizer"] = {"specials": stored.tokenizer.specials}
     asked = asked.with_changes(**changes)
-    _refuse(folder, differences(stored.model_dump(exclude={"name"}), asked.model_dump(exclude={"name"})))
-    return stored
+    _refuse(
+        folder, differences(stored.model_dump(exclude={"name", "mesh"}), asked.model_dump(exclude={"name", "mesh"}))
+    )
+    return stored.model_copy(update={"mesh": asked.mesh})  # the devices may be others
 
 
 def _refuse(folder: Path, differing: list[str]) -> None:

@@ -19,14 +19,15 @@ from zoo.progress import say
 from zoo.saved import Saved
 from zoo.schema import Recipe
 from zoo.tensors import check_shapes
-from zoo.train import budget, checkpoint, run
+from zoo.train import budget, checkpoint, engines, run
 from zoo.train.evaluation import HeldOut, held_out
 from zoo.train.feed import Feed, Update, rows_of
 from zoo.train.saver import Saver
-from zoo.train.start import Learner, start_backend
+from zoo.train.start import Learner
 
 if TYPE_CHECKING:
     from zoo.train.replicas import Replicas
+    from zoo.train.step import Engine
 
 
 LOOKED_AT = 8  # updates whose words are counted before the first
@@ -36,10 +37,7 @@ class Session:
     """The network, its optimizer and its rows at some update of a run, and how they are kept."""
 
     def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, replicas: "Replicas"):
-        start_backend()
         from zoo.train.optimizer import Optimizer
-        from zoo.train.replicas import Feeds
-        from zoo.train.step import Engine
 
         budget.check_memory(recipe)
         self.recipe, self.corpus, self.folder = recipe, corpus, folder
@@ -49,10 +47,10 @@ class Session:
         with self.replicas.scope():
             self.learner = Learner(recipe, vocab, recipe.train.precision)
             self.optimizer = Optimizer(recipe.train.adam, self.learner.weights)
-            self.engine = Engine(self.learner, self.optimizer, self.replicas)
+            self.engine: Engine = engines.step().Engine(self.learner, self.optimizer, self.replicas)
         rows = rows_of(recipe, self.learner.objective, corpus.train, tokenizer.special, recipe.train.seed)
         split = recipe.rows_per_update, budget.fitting_rows(recipe), recipe.train.seed
-        self.feed = Feeds(
+        self.feed = engines.replicas().Feeds(
             self.replicas, [Feed(self.learner.objective, rows, *split, share) for share in self.replicas.shares]
         )
         self.held_out = self._held_out(corpus.valid, recipe.train.evaluate_tokens)
@@ -75,7 +73,7 @@ class Session:
         taken = {name for name in found if name in own and tuple(own[name].shape) == found[name].shape}
         if not taken:
             raise UserError(f"--init-from {starting.where} has no weight that fits this recipe by name and shape")
-        self.learner.set_weights({name: found[name] for name in taken})
+        self.engine.restore({name: found[name] for name in taken})
         told = f"{len(taken)} of {len(own)} weights and the tokenizer taken from {starting.where}"
         fresh, left = sorted(own.keys() - taken), sorted(found.keys() - taken)
         for what, names in (("fresh", fresh), ("left out", left)):
@@ -95,7 +93,13 @@ class Session:
         for section, tokenizer in self.corpus.tokenizers.items():
             (self.folder / run.TOKENIZERS[section]).write_text(tokenizer.json(), encoding="utf-8")
         facts = {"given": given, "corpus_fingerprint": fingerprint, "corpus": self.corpus.facts}
-        facts |= {"unigram_entropy": self.corpus.train.unigram_entropy, "device": budget.device()}
+        from zoo.kernels.probe import keras_backend
+
+        facts |= {
+            "unigram_entropy": self.corpus.train.unigram_entropy,
+            "device": budget.device(),
+            "engine": keras_backend(),
+        }
         run.write_environment(self.folder, **facts)
         run.write_recipe(self.folder, self.recipe)
 
@@ -113,11 +117,7 @@ class Session:
             shapes = weights.shapes | slots.shapes | (memory.shapes if memory is not None else {})
             fault = f"the tensors in {found} do not fit its recipe"
             check_shapes(fault, {name: tuple(value.shape) for name, value in own.items()}, shapes)
-            self.learner.set_weights(weights)
-            for name, value in slots.items():
-                self.optimizer.slots[name].assign(value)
-            if self.engine.memory is not None and memory is not None:
-                self.engine.memory.restore(memory)
+            self.engine.restore(weights, slots, memory or {})
             self.step, self.words = state["step"], state.get("words", 0)  # 0 where words were not counted yet
             names = state.get("names", [])
             say(f"resumed from {found}")
@@ -145,7 +145,7 @@ class Session:
         if self.replicas.workers == 1:
             return
         weights = {name: np.asarray(weight) for name, weight in self.learner.weights.items()}
-        self.learner.set_weights(self.replicas.spread(weights))
+        self.engine.restore(self.replicas.spread(weights))
 
     def count(self, update: Update) -> None:
         """An update is done."""

@@ -1,45 +1,65 @@
 """Before the first update: the backend, the precision, and the learner that a recipe describes."""
 
+import importlib.util
 import math
 import os
 import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from zoo.batch import Array
-from zoo.errors import UserError
+from zoo.batch import Array, Batch
+from zoo.errors import UserError, nearest
 from zoo.objective import Objective, Vocab
 from zoo.registry import objective as find_objective
 from zoo.registry import recipe as find_recipe
 from zoo.schema import Recipe
 
-BACKEND = "tensorflow"
+if TYPE_CHECKING:
+    from zoo.kernels.random import RowNoise
+    from zoo.network.memory import Memory
+
+ENGINES = {"tensorflow": "TensorFlow", "jax": "JAX"}  # backends of Keras that the zoo trains on
+_chosen = "tensorflow"  # which of them this process is for
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instructions of a processor for matrix products
 
 
-def use_backend() -> None:
-    """Makes Keras run on TensorFlow, whatever the user's keras.json says, before anything imports it."""
+def use_backend(engine: str | None = None) -> None:
+    """Makes Keras run on an engine, whatever the user's keras.json says, before anything imports it.
+
+    engine: None = the one that this process has already, else the first of ENGINES.
+
+    Raises:
+        UserError: there is no such engine, it is not installed, or Keras runs on another one already.
+    """
+    if engine is not None and engine not in ENGINES:
+        raise UserError(f"--engine is {engine!r}{nearest(engine, ENGINES)}")
     if "keras" in sys.modules:
         used = sys.modules["keras"].backend.backend()
-        if used != BACKEND:
-            raise UserError(f"Keras was already imported on the backend {used!r}; the zoo trains on {BACKEND!r}")
+        if used not in ENGINES or engine not in (None, used):
+            wanted = engine or " or ".join(ENGINES)
+            raise UserError(f"Keras was already imported on the backend {used!r}; the zoo trains on {wanted}")
         return
-    os.environ["KERAS_BACKEND"] = BACKEND
+    global _chosen
+    _chosen = engine or _chosen
+    if _chosen == "jax" and importlib.util.find_spec("jax") is None:
+        raise UserError("--engine jax needs JAX, which is not installed: pip install 'objective-zoo[jax]'")
+    os.environ["KERAS_BACKEND"] = _chosen
     if "avx2" in cpu_flags():  # TensorFlow leaves oneDNN's faster matmuls off on processors without AVX512-VNNI
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings of the runtime; a user's own setting wins
 
 
 def start_backend() -> None:
-    """Imports TensorFlow on that choice, without the lines it writes before its log level holds; then Keras."""
+    """Imports the engine's library on that choice, without the lines TensorFlow writes before its log level holds; then
+    Keras."""
     use_backend()
-    from zoo.kernels.startup import start
+    from zoo.kernels.startup import start_jax, start_tensorflow
 
-    start()
+    start_jax() if _chosen == "jax" else start_tensorflow()
     import keras
 
     keras.config.set_floatx("float32")  # the user's keras.json may say otherwise
@@ -124,6 +144,24 @@ class Learner:
     def count_params(self) -> int:
         """Every trained weight, heads included."""
         return sum(math.prod(weight.shape) for weight in self.weights.values())
+
+    def totals(
+        self, batch: Batch, noise: "RowNoise | None" = None, memory: "Memory | None" = None, first: Any = 0
+    ) -> tuple[dict[str, Any], Any]:
+        """Every task's total, and without noise the weighted number of tokens that were guessed right.
+
+        memory: of the streams that the rows go on from, which takes what they hand on; first: the number of the first
+        row.
+        """
+        from zoo.network.reader import Reader
+
+        past = None if memory is None else memory.past(first, batch.reset, batch.backward)
+        causal = self.objective.visibility == "causal"
+        reader = Reader(self.network, self.layers, noise, past, causal=causal)
+        totals = self.objective.score(reader, batch)
+        if memory is not None and past is not None:
+            memory.take(first, past)
+        return totals, reader.right
 
     def set_weights(self, values: Mapping[str, Array]) -> None:
         """Copies arrays into the weights of the same names."""

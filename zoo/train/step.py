@@ -6,7 +6,7 @@ the update was split shows in no result. Gradients are summed, over micro-batche
 then applied.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,7 @@ import tensorflow as tf
 
 from zoo.batch import Array, Batch
 from zoo.kernels.random import RowNoise
-from zoo.network.memory import Memory
-from zoo.network.past import Reach
-from zoo.network.reader import Reader
-from zoo.schema import Recipe
+from zoo.network.memory import Memory, memory_of
 from zoo.train.optimizer import Optimizer
 from zoo.train.replicas import Replicas
 from zoo.train.start import Learner
@@ -27,6 +24,7 @@ from zoo.train.start import Learner
 # other work, would round differently. tests/test_engine.py compares engines bit by bit.
 tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
+NOTHING: Mapping[str, Array] = {}
 HEALTHY = -1  # `failed` holds this until an update is not finite, then that update's number
 
 
@@ -51,19 +49,7 @@ class Evaluator:
         return tf.function(partial(self.replicas.run, function), autograph=False, jit_compile=whole or None)
 
     def _evaluated(self, batch: Batch, memory: Memory | None, first: Any) -> tuple[dict[str, Any], Any]:
-        return self.replicas.sum(self._totals(batch, None, memory, first))
-
-    def _totals(
-        self, batch: Batch, noise: RowNoise | None, memory: Memory | None, first: Any
-    ) -> tuple[dict[str, Any], Any]:
-        past = None if memory is None else memory.past(first, batch.reset, batch.backward)
-        objective = self.learner.objective
-        causal = objective.visibility == "causal"
-        reader = Reader(self.learner.network, self.learner.layers, noise, past, causal=causal)
-        totals = objective.score(reader, batch)
-        if memory is not None and past is not None:
-            memory.take(first, past)
-        return totals, reader.right
+        return self.replicas.sum(self.learner.totals(batch, None, memory, first))
 
 
 class Engine(Evaluator):
@@ -146,6 +132,16 @@ class Engine(Evaluator):
 
         return {name: self.replicas.sum(alone(value)) for name, value in self.memory.state().items()}
 
+    def restore(
+        self, weights: Mapping[str, Array], slots: Mapping[str, Array] = NOTHING, memory: Mapping[str, Array] = NOTHING
+    ) -> None:
+        """Takes what there is of a state, by name."""
+        self.learner.set_weights(weights)
+        for name, value in slots.items():
+            self.optimizer.slots[name].assign(value)
+        if self.memory is not None and memory:
+            self.memory.restore(memory)
+
     def reset(self) -> None:
         """Forgets everything but the weights: summed gradients, optimizer slots, memory, failure."""
         for state in (*(self.gradients or {}).values(), *(slot.value for slot in self.optimizer.slots.values())):
@@ -159,7 +155,7 @@ class Engine(Evaluator):
         values = {name: weight.value for name, weight in self.learner.weights.items()}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(list(values.values()))
-            totals, _ = self._totals(batch, noise, self.memory, first)
+            totals, _ = self.learner.totals(batch, noise, self.memory, first)
             loss = tf.add_n([factors[task] * total for task, total in totals.items()])
         found = tape.gradient(loss, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return {name: tf.convert_to_tensor(gradient) for name, gradient in found.items()}, totals
@@ -212,11 +208,6 @@ class Engine(Evaluator):
         # In place, as all replicas do it alike: `assign` would ask how their values are to be made one.
         tf.raw_ops.AssignVariableOp(resource=self.failed.handle, value=tf.cond(healthy, change, skip))
         return norm
-
-
-def memory_of(recipe: Recipe, streams: int | None, dtype: str) -> Memory | None:
-    """An empty memory for so many streams of a recipe's rows; None where rows do not go on from one another."""
-    return None if streams is None else Memory(recipe.model, Reach.of(recipe.model), streams, recipe.new_tokens, dtype)
 
 
 def _scalars(factors: dict[str, Array]) -> dict[str, Any]:

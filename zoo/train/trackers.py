@@ -14,6 +14,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 from zoo.disk import write_whole
@@ -59,6 +60,8 @@ class TensorBoard:
     """Event files in the run's folder."""
 
     def __init__(self, run: Tracked):
+        # TensorBoard would import TensorFlow where it is installed, and takes this as a sign to write files by itself.
+        sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
         self.writer = import_module("tensorboard.summary").Writer(str(run.folder / "tensorboard"))
 
     def write(self, line: dict[str, Any]) -> None:

@@ -1,0 +1,28 @@
+"""The engine of this process: what computes updates, and the devices that share them, for the backend Keras runs on."""
+
+from importlib import import_module
+from typing import Any
+
+from zoo.train.start import start_backend
+
+MODULES = {
+    "tensorflow": ("zoo.train.step", "zoo.train.replicas"),
+    "jax": ("zoo.train.step_jax", "zoo.train.replicas_jax"),
+}
+
+
+def step() -> Any:
+    """The module with Engine and Evaluator."""
+    return import_module(MODULES[_backend()][0])
+
+
+def replicas() -> Any:
+    """The module with Replicas, Feeds and connect."""
+    return import_module(MODULES[_backend()][1])
+
+
+def _backend() -> str:
+    start_backend()
+    from zoo.kernels.probe import keras_backend
+
+    return keras_backend()
