@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 from zoo.train.start import use_backend
 
@@ -24,6 +25,48 @@ def equality(name: str, micro_rows: str, model: str) -> list[dict[str, float]]:
     from shrunk import Bench
 
     return losses(Bench(name, int(micro_rows), json.loads(model), updates=UPDATES))
+
+
+def on_mesh(name: str, mesh: str, micro_rows: str) -> dict[str, Any]:
+    """The losses of a recipe whose sizes a mesh divides, over all devices there are, and how often it was compiled."""
+    from shrunk import Bench
+
+    from zoo.sections import Mesh
+    from zoo.train.replicas_jax import Replicas
+
+    sizes = {"width": 32, "heads": 4, "inner": 64}
+    bench = Bench(name, int(micro_rows), sizes, replicas=Replicas(Mesh(**json.loads(mesh))), vocab=104, updates=UPDATES)
+    found = losses(bench)
+    engine = bench.engine
+    return {
+        "losses": found,
+        "compiled": [function._cache_size() for function in (engine._first, engine._part, engine._apply_sums)],
+        "bytes": {
+            str(device.id): sum(
+                shard.data.nbytes
+                for weight in bench.learner.weights.values()
+                for shard in weight.value.addressable_shards
+                if shard.device == device
+            )
+            for device in bench.engine.replicas.mesh.devices.flat
+        },
+        "parameters": bench.learner.count_params(),
+    }
+
+
+def noise(*numbers: str) -> list[Any]:
+    """The sum of what is drawn, and the last numbers; compiled, and equal for rows that are counted one by one."""
+    import jax
+    import numpy as np
+
+    from zoo.kernels.random import words
+
+    seed, update, first, rows, size = (int(number) for number in numbers)
+    draw = jax.jit(lambda update, first: words(seed, update, "blocks.1.attend", first, rows, size))
+    drawn = np.asarray(draw(np.uint32(update), np.uint32(first)))
+    counted = draw(np.uint32(update), np.arange(first, first + rows, dtype=np.int32))
+    assert np.array_equal(drawn, np.asarray(counted))
+    return [int(drawn.astype(np.uint64).sum()), drawn[-1, -8:].tolist()]
 
 
 def main(what: str, *arguments: str) -> None:

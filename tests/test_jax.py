@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from jax_side import UPDATES, losses
 from shrunk import FAMILIES, STILL, Bench
@@ -30,6 +31,29 @@ def on_jax(*arguments: str, devices: int = 1) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+MESHES = [{"data": 8}, {"fsdp": 8}, {"data": 4, "model": 2}, {"data": 2, "fsdp": 2, "model": 2}]
+
+
+@pytest.mark.parametrize(
+    "name", [OBJECTIVES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in OBJECTIVES[1:])]
+)
+def test_a_mesh_of_devices_changes_nothing(name: str) -> None:
+    """With dropout; rows of micro-batches are fewer than devices, so that some devices have rows of padding alone."""
+    alone = on_jax("on_mesh", name, "{}", "8")
+    for mesh in MESHES:
+        together = on_jax("on_mesh", name, json.dumps(mesh), "3", devices=8)
+        assert set(together["compiled"]) == {1}, mesh
+        assert together["losses"][0]["norm"] == pytest.approx(alone["losses"][0]["norm"], rel=1e-5), mesh
+        for number in range(UPDATES):
+            for task in alone["losses"][number].keys() - {"norm"}:
+                here, there = (each["losses"][number][task] for each in (alone, together))
+                assert there == pytest.approx(here, rel=1e-4), f"{mesh}, update {number}, {task}"
+        assert len(set(together["bytes"].values())) == 1
+        share = together["bytes"]["0"] / (4 * alone["parameters"])
+        cut = mesh.get("fsdp", 1) * mesh.get("model", 1)
+        assert 1 / cut <= share <= (1.0 if cut == 1 else 1.35 / cut), mesh
+
+
 @pytest.mark.parametrize("dropout", [False, True], ids=["still", "dropout"])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_twenty_updates_have_the_same_losses(name: str, dropout: bool) -> None:
@@ -42,3 +66,101 @@ def test_twenty_updates_have_the_same_losses(name: str, dropout: bool) -> None:
     for number in range(UPDATES):
         del here[number]["norm"], there[number]["norm"]
         assert there[number] == pytest.approx(here[number], rel=1e-4), f"update {number}"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    file = tmp_path / "text.txt"
+    file.write_text("\n\n".join(f"{n} rivers, {n * n} bridges and {n % 7} roads lead to town {n}." for n in range(300)))
+    return file
+
+
+def zoo(
+    *arguments: str, engine: str, stops: tuple[str, ...] = (), devices: int = 1
+) -> subprocess.CompletedProcess[str]:
+    """A command, in a process in which importing any of the packages `stops` fails."""
+    script = (
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        assert name.split('.')[0] not in {stops!r}, name\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "from zoo.cli import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", script, *arguments, "--engine", engine]
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, check=False)
+
+
+SMALL = ["--set", "tokenizer.size=300", "--set", "train.tokens_per_update=512", "--set", "train.warmup_updates=2"]
+SMALL += ["--set", "model.width=32", "--set", "model.layers=2", "--set", "train.evaluate_every=4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bert-nano", "transformer-xl-nano"])
+@pytest.mark.parametrize("first, second", [("jax", "tensorflow"), ("tensorflow", "jax")])
+def test_a_run_started_on_one_engine_goes_on_on_the_other(
+    name: str, first: str, second: str, text: Path, tmp_path: Path
+) -> None:
+    """With no import of TensorFlow, nor of PyTorch, wherever JAX trains; dropout is on."""
+    found = {}
+    for kind, engines in (("whole", [second]), ("both", [first, second])):
+        folder = tmp_path / kind
+        for part, engine in enumerate(engines, 1):
+            stop = ["--stop-at", "4"] if part < len(engines) else []
+            stops = ("tensorflow", "torch") if engine == "jax" else ("jax",)
+            asked = ["pretrain", name, "--data", str(text), "--out", str(folder), "--updates", "8", "--resume", *stop]
+            done = zoo(*asked, *SMALL, "--set", "model.dropout=0.1", engine=engine, stops=stops)
+            assert done.returncode == 0, done.stderr[-3000:]
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        found[kind] = {(line["step"], line["split"]): line["loss"] for line in lines}
+    assert [step for step, split in found["both"] if split == "train"] == list(range(1, 9))
+    assert found["both"] == pytest.approx(found["whole"], rel=1e-4)
+
+
+BAD = {
+    ("--engine", "jaks"): "--engine is 'jaks'; allowed: jax, tensorflow",
+    ("--set", "mesh.data=3", "--set", "mesh.model=2"): "devices",
+    ("--set", "mesh.model=3"): "mesh.model 3 does not divide model.heads 4; nearest that does: 2",
+    ("--set", "mesh.rows=3"): "rows",
+}
+
+
+@pytest.mark.parametrize("given", BAD, ids=str)
+def test_bad_input_is_told_in_a_line(given: tuple[str, ...], text: Path, tmp_path: Path) -> None:
+    asked = ["pretrain", "gpt2-nano", "--data", str(text), "--out", str(tmp_path / "run"), *SMALL]
+    done = zoo(*asked, *([] if "--engine" in given else given), engine=given[1] if "--engine" in given else "jax")
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert BAD[given] in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_a_mesh_needs_the_engine_that_has_one(text: Path, tmp_path: Path) -> None:
+    asked = ["pretrain", "gpt2-nano", "--data", str(text), "--out", str(tmp_path / "run"), *SMALL]
+    done = zoo(*asked, "--set", "mesh.data=2", engine="tensorflow")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2,
+        "zoo: mesh is for --engine jax; TensorFlow's replicas share the rows of an update, and nothing else",
+    )
+
+
+def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path) -> None:
+    script = "import importlib.util as util\nfind = util.find_spec\n"
+    script += "util.find_spec = lambda name, *rest: None if name == 'jax' else find(name, *rest)\n"
+    script += "from zoo.cli import main\nmain()\n"
+    command = [sys.executable, "-c", script, "pretrain", "gpt2-nano", "--engine", "jax", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        "--engine jax needs JAX, which is not installed: pip install 'objective-zoo[jax]'"
+    )
+
+
+def test_dropout_draws_the_same_bits(tmp_path: Path) -> None:
+    from zoo.kernels.random import reference_words
+
+    for seed, update, first, rows, size in [(0, 0, 0, 3, 17), (2**62 + 5, 77, 5, 4, 64), (7, 3, 2**31 - 5, 2, 1 << 16)]:
+        expected = reference_words(seed, update, "blocks.1.attend", first, rows, size)
+        drawn = on_jax("noise", *(str(number) for number in (seed, update, first, rows, size)))
+        assert drawn == [int(expected.astype(np.uint64).sum()), expected[-1, -8:].tolist()]

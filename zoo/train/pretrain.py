@@ -75,7 +75,8 @@ def pretrain(
     if leads:  # who alone has them
         trackers.check(given["track"] or ())
     folder = run.choose_folder(recipe, out, resume) if leads else Path(out or "runs")
-    replicas = None if together is None else _connected(together, recipe)
+    alone = together is None and recipe.mesh is None  # then devices are looked for once the text is tokenized
+    replicas = None if alone else _connected(together, recipe)
     if replicas is not None and not leads:
         return _follow(replicas, recipe, given, data, folder, stop_at)
     with run.locked(folder), nullcontext() if replicas is None else replicas.watched():

@@ -49,7 +49,10 @@ class Replicas(Workers):
 
     def placing(self, name: str, shape: tuple[int, ...]) -> NamedSharding:
         """Where a weight and its slots live."""
-        return NamedSharding(self.mesh, PartitionSpec(*layout.axes(name, shape, self.sizes)))
+        axes = [axis if axis and self.sizes[axis] > 1 else None for axis in layout.axes(name, shape, self.sizes)]
+        while axes and axes[-1] is None:  # as JAX writes it on what a function returns; else it compiles that one again
+            axes.pop()
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
 
     def _added(self, own: Array) -> Array:
         from jax.experimental.multihost_utils import process_allgather
