@@ -21,10 +21,10 @@ def losses(bench) -> list[dict[str, float]]:
     return found
 
 
-def equality(name: str, micro_rows: str, model: str) -> list[dict[str, float]]:
+def equality(name: str, micro_rows: str, model: str, train: str = "{}") -> list[dict[str, float]]:
     from shrunk import Bench
 
-    return losses(Bench(name, int(micro_rows), json.loads(model), updates=UPDATES))
+    return losses(Bench(name, int(micro_rows), json.loads(model), updates=UPDATES, **json.loads(train)))
 
 
 def on_mesh(name: str, mesh: str, micro_rows: str) -> dict[str, Any]:

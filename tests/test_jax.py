@@ -31,6 +31,18 @@ def on_jax(*arguments: str, devices: int = 1) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.parametrize("remat", [True, "matmuls"])
+@pytest.mark.parametrize(
+    "name", [OBJECTIVES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in OBJECTIVES[1:])]
+)
+def test_blocks_that_are_run_again_find_the_same(name: str, remat: Any) -> None:
+    kept, again = (on_jax("equality", name, "3", "{}", json.dumps(each)) for each in ({}, {"remat": remat}))
+    assert again[0] == pytest.approx(kept[0], rel=1e-6)
+    for number in range(UPDATES):
+        del kept[number]["norm"], again[number]["norm"]
+        assert again[number] == pytest.approx(kept[number], rel=1e-4)
+
+
 MESHES = [{"data": 8}, {"fsdp": 8}, {"data": 4, "model": 2}, {"data": 2, "fsdp": 2, "model": 2}]
 
 

@@ -171,9 +171,10 @@ def activations(recipe: Recipe, rows: int, half: bool) -> Term:
     Of a block: the residual stream in float32 before each norm, and in the compute dtype two normed copies, q, k, v,
     what attention mixed, two dropped outputs and the dropout's choices (9 widths), the inner layer before and after its
     activation; of a pair of tokens a byte (what attention dropped; scores are made again). Of a token that is
-    remembered its state in float32, k and v. Where blocks are run again, of each what it is given, in float32, and one
-    block whole. Of a predicted place the logits and their gradient, those of a tail's words by their share of a text;
-    without tails at most LOGITS of them. Compare Korthikanti et al. 2022, section 4.1.
+    remembered its state in float32, k and v. Where blocks are run again, of each what it is given, in float32, with its
+    products if they are kept, and one block whole. Of a predicted place the logits and their gradient, those of a
+    tail's words by their share of a text; without tails at most LOGITS of them. Compare Korthikanti et al. 2022,
+    section 4.1.
     """
     model, tokens = recipe.model, recipe.row_tokens
     number = 2 if half else FLOAT
@@ -189,8 +190,10 @@ def activations(recipe: Recipe, rows: int, half: bool) -> Term:
     layers = model.layers + model.encoder_layers
     cross = tokens * (4 * model.width + number * 6 * model.width + choices * tokens) if objective.encodes else 0
     if recipe.train.remat:
-        kept = FLOAT * model.width * given
-        row, arithmetic = layers * kept + block + cross, f"{layers} x {size(kept, 'B')} of inputs"
+        kept, what = FLOAT * model.width * given, "inputs"
+        if recipe.train.remat == "matmuls":  # q, k, v, what attention put out, and both of the inner layer
+            kept, what = kept + number * (5 * model.width + model.inner_width) * given, "inputs and products"
+        row, arithmetic = layers * kept + block + cross, f"{layers} x {size(kept, 'B')} of {what}"
         arithmetic += f" + {size(block + cross, 'B')} of one block"
     else:
         row, arithmetic = layers * block + model.layers * cross, f"{layers} x {size(block, 'B')} a block"

@@ -202,7 +202,8 @@ class Train(Section):
     reduce: Literal["float32", "bfloat16"] = "float32"  # what gradients are while replicas add them up
     compile: Literal["auto", "parts", "whole"] = "auto"  # by XLA: parts of an update, or all of it in one
     micro_rows: Count | None = None  # rows that pass through the network at once; None, or auto = fitted to the machine
-    remat: bool = False  # keep only the inputs of blocks for the way back, and run the blocks again there
+    # Blocks are run again on the way back, of which only their inputs are kept; matmuls: under JAX their products too.
+    remat: bool | Literal["matmuls"] = False
     evaluate_every: Count | None = None  # updates; the end is always evaluated
     evaluate_tokens: Count | None = None  # of the validation split; None = all of it
     checkpoint_every: Count | None = None  # updates; the last one always has a checkpoint

@@ -14,6 +14,7 @@ from keras import ops
 from zoo.batch import Stream
 from zoo.errors import UserError
 from zoo.kernels.random import RowNoise, drop
+from zoo.kernels.rerun import Remat, rerun
 from zoo.network.adaptive import AdaptiveHead, AdaptiveScores
 from zoo.network.attention import Keys
 from zoo.network.block import Block
@@ -41,10 +42,10 @@ class Network(Part):
         *,
         source_size: int | None = None,
         seed: int | None = 0,
-        remat: bool = False,
+        remat: Remat = False,
     ):
         """source_size: of the encoder's own vocabulary; None = both sides share the table of token embeddings. remat:
-        blocks keep nothing but their input for the way back, and are run again there (Chen et al. 2016).
+        what blocks keep for the way back, as of zoo/kernels/rerun.py; False = all of it.
         """
         super().__init__(dtype=keras.DTypePolicy(POLICY[compute_dtype]))
         self.model, self.vocab_size, self.remat = model, vocab_size, remat
@@ -184,7 +185,7 @@ class Network(Part):
             rest = iter(given)
             return function(noise.after(x), x, *(None if other is None else next(rest) for other in others))
 
-        return keras.remat(again)(x, *given)
+        return rerun(again, self.remat)(x, *given)
 
     def read_blind(
         self, stream: Stream, at_BP: Any, blank_D: Any, noise: RowNoise | None = None, past: Past | None = None

@@ -54,6 +54,10 @@ class Replicas(Workers):
             axes.pop()
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
+    def gathered(self, placing: NamedSharding) -> NamedSharding:
+        """The same, but whole on all devices that share it by fsdp."""
+        return NamedSharding(self.mesh, PartitionSpec(*("model" if axis == "model" else None for axis in placing.spec)))
+
     def _added(self, own: Array) -> Array:
         from jax.experimental.multihost_utils import process_allgather
 

@@ -36,6 +36,8 @@ class Evaluator:
         self.placing = {
             name: self.replicas.placing(name, tuple(weight.shape)) for name, weight in learner.weights.items()
         }
+        # Where a weight is while it is multiplied: whole over fsdp, or XLA would cut the rows' states by their width.
+        self.gathered = {name: self.replicas.gathered(placing) for name, placing in self.placing.items()}
         self._place(learner.weights, {name: weight.value for name, weight in learner.weights.items()})
         self._scores: dict[Memory | None, Callable[..., Any]] = {}
 
@@ -68,6 +70,7 @@ class Evaluator:
         first: Any,
     ) -> tuple[Values, Any, Values]:
         """As of Learner.totals, with these weights and memory in place of the variables'; and the memory after it."""
+        weights = jax.lax.with_sharding_constraint(weights, self.gathered)
         own = {name: (self.learner.weights[name], value) for name, value in weights.items()}
         kept = {} if memory is None else memory.variables
         pairs = [*own.values(), *((kept[name], value) for name, value in remembered.items())]
