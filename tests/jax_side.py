@@ -7,6 +7,7 @@ from typing import Any
 from zoo.train.start import use_backend
 
 UPDATES = 20
+MESHES = ({"fsdp": 8}, {"data": 2, "fsdp": 2, "model": 2}, {"data": 4, "model": 2})
 
 
 def losses(bench) -> list[dict[str, float]]:
@@ -67,6 +68,36 @@ def noise(*numbers: str) -> list[Any]:
     counted = draw(np.uint32(update), np.arange(first, first + rows, dtype=np.int32))
     assert np.array_equal(drawn, np.asarray(counted))
     return [int(drawn.astype(np.uint64).sum()), drawn[-1, -8:].tolist()]
+
+
+def divisible(name: str) -> Any:
+    """A small recipe whose width and vocabulary 8 devices divide."""
+    from shrunk import shrunk
+
+    return shrunk(name, {"width": 32}).with_changes(tokenizer={"size": 104})
+
+
+def held(names: str) -> dict[str, list[list[int]]]:
+    """Bytes of weights and of slots on the first device, for every recipe and mesh."""
+    import jax
+
+    from zoo.train.optimizer import Optimizer
+    from zoo.train.replicas_jax import Replicas
+    from zoo.train.start import Learner, nominal_vocab
+    from zoo.train.step_jax import Engine
+
+    def bytes_of(variables: dict[str, Any]) -> int:
+        shards = [shard for variable in variables.values() for shard in variable.value.addressable_shards]
+        return sum(shard.data.nbytes for shard in shards if shard.device == jax.devices()[0])
+
+    def on(name: str, mesh: dict[str, int]) -> list[int]:
+        recipe = divisible(name).with_changes(mesh=mesh)
+        learner = Learner(recipe, nominal_vocab(recipe), "float32")
+        optimizer = Optimizer(recipe.train.adam, learner.weights)
+        Engine(learner, optimizer, Replicas(recipe.mesh))
+        return [bytes_of(learner.weights), bytes_of(optimizer.slots)]
+
+    return {name: [on(name, mesh) for mesh in MESHES] for name in json.loads(names)}
 
 
 def main(what: str, *arguments: str) -> None:

@@ -83,19 +83,46 @@ def test_files_for_a_cluster() -> None:
     assert service["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"]
 
 
-def test_the_plan_of_a_cluster_says_when_it_is_not_enough() -> None:
+def plan(*given: str, code: int = 0) -> str:
+    """What scripts/plan_cluster.py tells, of both streams."""
     script = Path(__file__).parents[1] / "scripts" / "plan_cluster.py"
+    done = subprocess.run([sys.executable, str(script), *given, "--tflops", "150"], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
 
-    def plan(*given: str) -> str:
-        asked = [sys.executable, str(script), "gpt2-small", "--tflops", "150", *given]
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
 
-    good = plan("--workers", "8", "--gbps", "100", "--memory", "80")
+def test_the_plan_of_a_cluster_says_when_it_is_not_enough() -> None:
+    good = plan("gpt2-small", "--workers", "8", "--gbps", "100")
     # 2 x 7/8 x 4 bytes x 124,439,808 over 12.5 GB a second
-    assert "reducing    2 x 7 / 8 x 4 bytes x 124,439,808 / 12.5 GB/s = 0.07 s" in good
+    assert "gradients: 2 x 7 / 8 x 4 bytes x 124,439,808 = 871.1 MB / 12.5 GB/s = 0.07 s" in good
     assert "not enough" not in good
-    bad = plan("--workers", "1000", "--gbps", "10", "--memory", "2")
+    bad = plan("gpt2-small", "--workers", "1000", "--gbps", "10", "--memory", "2")
     assert bad.count("not enough") == 3
+
+
+def test_the_plan_in_the_documents_is_what_is_printed() -> None:
+    document = (Path(__file__).parents[1] / "docs" / "clusters.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"    \$ \.venv/bin/python scripts/plan_cluster\.py (.*)\n((?:    .*\n)+)", document)
+    assert len(blocks) == 2
+    for asked, shown in blocks:
+        given = asked.replace("--tflops 150", "").split()
+        assert plan(*given) == re.sub("^    ", "", shown, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "name, workers, mesh, message",
+    [
+        ("gpt2-large", "64", "data=3,model=2", "data 3 x fsdp 1 x model 2 = 6 devices, and there are 64; data: 32"),
+        ("gpt2-xl", "64", "model=4", "mesh.model 4 does not divide model.heads 25; nearest that does: 5"),
+        ("gpt2-small", "96", "fsdp=3", "= 96 devices; nearest that do: 64"),
+        ("gpt2-small", "8", "pipeline=2", "unknown key 'mesh.pipeline'; allowed: data, fsdp, model"),
+        ("gpt2-small", "8", "fsdp", "mesh.fsdp is ''"),
+    ],
+)
+def test_meshes_that_are_refused(name: str, workers: str, mesh: str, message: str) -> None:
+    told = plan(name, "--workers", workers, "--mesh", mesh, "--gbps", "100", code=2)
+    assert message in told
+    assert told.count("\n") == 1
 
 
 def zoo(*arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -165,8 +165,26 @@ def _places(recipe: Recipe) -> tuple[Objective, dict[str, int]]:
     return made.objective, counts
 
 
-def activations(recipe: Recipe, rows: int, half: bool) -> Term:
+def predicted(recipe: Recipe) -> int:
+    """Places of a row at which a token is predicted."""
+    objective, places = _places(recipe)
+    return sum(places[task] for task in objective.token_tasks)
+
+
+def passing(recipe: Recipe) -> int:
+    """Places of a row whose states go through the blocks: its tokens, and blind queries beside them."""
+    return recipe.row_tokens + (predicted(recipe) if _places(recipe)[0].blind else 0)
+
+
+def share_of(number: int, devices: int) -> int:
+    """What each of so many devices has of a number: all of it where they do not divide it (zoo/train/layout.py)."""
+    return number if number % devices else number // devices
+
+
+def activations(recipe: Recipe, rows: int, half: bool, shared_by: int = 1) -> Term:
     """What so many rows keep for the backward pass; half: the network computes in bfloat16.
+
+    shared_by: devices that share heads (of a block q, k, v, what attention mixed and dropped), inner width, vocabulary.
 
     Of a block: the residual stream in float32 before each norm, and in the compute dtype two normed copies, q, k, v,
     what attention mixed, two dropped outputs and the dropout's choices (9 widths), the inner layer before and after its
@@ -178,17 +196,20 @@ def activations(recipe: Recipe, rows: int, half: bool) -> Term:
     """
     model, tokens = recipe.model, recipe.row_tokens
     number = 2 if half else FLOAT
-    widths = 8 * model.width + number * (9 * model.width + 2 * model.inner_width)
-    choices = model.heads if model.attention_dropout else 0
+    heads, inner = share_of(model.heads, shared_by), share_of(model.inner_width, shared_by)
+    whole, mixed = 5 * model.width, 4 * heads * model.head_width
+    widths = 8 * model.width + number * (whole + mixed + 2 * inner)
+    choices = heads if model.attention_dropout else 0
     block = tokens * (widths + choices * (tokens + model.memory))
     objective, places = _places(recipe)
     predicting = sum(places[task] for task in objective.token_tasks)
     given = tokens + (tokens + model.memory if model.memory else 0)  # with a memory the row stands in what is read too
     if objective.blind:
         block, given = round(block * (1 + predicting / tokens)), given + predicting
-    block += model.memory * (FLOAT + 2 * number) * model.width
+    block += model.memory * (FLOAT * model.width + number * mixed // 2)
     layers = model.layers + model.encoder_layers
-    cross = tokens * (4 * model.width + number * 6 * model.width + choices * tokens) if objective.encodes else 0
+    cross = tokens * (4 * model.width + number * (2 * model.width + mixed) + choices * tokens)
+    cross = cross if objective.encodes else 0
     if recipe.train.remat:
         kept, what = FLOAT * model.width * given, "inputs"
         if recipe.train.remat == "matmuls":  # q, k, v, what attention put out, and both of the inner layer
@@ -200,7 +221,7 @@ def activations(recipe: Recipe, rows: int, half: bool) -> Term:
         arithmetic += f" + {model.layers} x {size(cross, 'B')} of cross-attention" if cross else ""
     shortlist, *tails = bins(model, vocab := recipe.scored_rows)
     scored = shortlist.size + len(tails) + sum(round(_share(tail, vocab) * tail.size) for tail in tails)
-    logits = rows * predicting * scored
+    logits = rows * predicting * share_of(scored, shared_by)
     logits = 2 * number * (logits if tails else min(logits, LOGITS))
     arithmetic = f"{rows} {'row' if rows == 1 else 'rows'} x ({arithmetic}) + {size(logits, 'B')} of logits"
     return Term("activations", arithmetic, rows * row + logits)

@@ -8,7 +8,7 @@ whose devices have the same rows and share the heads, the inner width and the vo
 import math
 
 from zoo.errors import UserError
-from zoo.sections import Mesh
+from zoo.sections import Mesh, nearest_divisor
 
 AXES = ("data", "fsdp", "model")
 ROWS = ("data", "fsdp")  # that rows are spread over
@@ -71,12 +71,13 @@ def sizes(mesh: Mesh | None, devices: int) -> dict[str, int]:
     """
     mesh = mesh or Mesh()
     others = mesh.fsdp * mesh.model
-    data = mesh.data or devices // others
-    if data * others != devices or not data:
-        wanted = f"{mesh.data or 'data'} x {mesh.fsdp} x {mesh.model}"
-        count = f"{devices} device" + ("s" if devices > 1 else "")
+    data = mesh.data or max(1, devices // others)
+    if data * others != devices:
+        fills = f"data: {devices // others} would fill them"
+        if devices % others:
+            fills = f"nearest fsdp x model that divides them: {nearest_divisor(others, devices)}"
         raise UserError(
-            f"mesh {{data: {mesh.data or 'auto'}, fsdp: {mesh.fsdp}, model: {mesh.model}}} is {wanted} ="
-            f" {(mesh.data or 1) * others} devices{'' if mesh.data else ' or a multiple'}, and there are {count}"
+            f"mesh data {data} x fsdp {mesh.fsdp} x model {mesh.model} = {data * others} devices,"
+            f" and there are {devices}; {fills}"
         )
     return {"data": data, "fsdp": mesh.fsdp, "model": mesh.model}
