@@ -1,7 +1,8 @@
 """Which processes train one run together, as the environment of this one says.
 
-Four ways of saying it, the first that is there: TF_CONFIG (TensorFlow's own; Kubeflow's TFJob sets it), ZOO_WORKERS
-with ZOO_WORKER or a Kubernetes Job's JOB_COMPLETION_INDEX, and the variables of a Slurm step.
+Five ways of saying it, the first that is there: TF_CONFIG (TensorFlow's own; Kubeflow's TFJob sets it), ZOO_WORKERS
+with ZOO_WORKER or a Kubernetes Job's JOB_COMPLETION_INDEX, the variables of a Slurm step, and under JAX those of a slice
+of a TPU pod.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from zoo.errors import UserError
-from zoo.train.start import start_backend
+from zoo.train.start import engine, start_backend
 
 PORTS = 20_000, 10_000  # of Slurm's jobs: the first, and how many to share out by a job's number
 
@@ -29,7 +30,7 @@ class Cluster(NamedTuple):
 
 def cluster(environment: Mapping[str, str] = os.environ) -> Cluster | None:
     """The cluster that the environment describes; None where it is this process alone."""
-    for described in (_tf_config, _listed, _slurm):
+    for described in (_tf_config, _listed, _slurm, _tpu):
         found = described(environment)
         if found is not None:
             if not 0 <= found.worker < len(found.addresses):
@@ -76,6 +77,9 @@ def _listed(environment: Mapping[str, str]) -> Cluster | None:
 def _slurm(environment: Mapping[str, str]) -> Cluster | None:
     if "SLURM_PROCID" not in environment or int(environment.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return None
+    if engine() == "jax":  # which asks Slurm itself where they are
+        count = int(environment["SLURM_STEP_NUM_TASKS"])
+        return Cluster(tuple(f"task {n} of Slurm" for n in range(count)), int(environment["SLURM_PROCID"]), "Slurm")
     start_backend()  # here, and not by what is imported next
     from zoo.train.replicas import slurm_hosts
 
@@ -84,3 +88,10 @@ def _slurm(environment: Mapping[str, str]) -> Cluster | None:
     hosts = slurm_hosts(environment["SLURM_STEP_NODELIST"], environment["SLURM_STEP_TASKS_PER_NODE"])
     addresses = [f"{host}:{port + n}" for host, count in hosts for n in range(count)]
     return Cluster(tuple(addresses), int(environment["SLURM_PROCID"]), "Slurm")
+
+
+def _tpu(environment: Mapping[str, str]) -> Cluster | None:
+    hosts = environment.get("TPU_WORKER_HOSTNAMES", "").split(",")
+    if engine() != "jax" or len(hosts) < 2:
+        return None
+    return Cluster(tuple(hosts), int(environment.get("TPU_WORKER_ID", "0")), "TPU")

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from zoo.train.start import start_backend
+from zoo.train.start import engine, start_backend
 
 MODULES = {
     "tensorflow": ("zoo.train.step", "zoo.train.replicas"),
@@ -13,16 +13,14 @@ MODULES = {
 
 def step() -> Any:
     """The module with Engine and Evaluator."""
-    return import_module(MODULES[_backend()][0])
+    return _module(0)
 
 
 def replicas() -> Any:
     """The module with Replicas, Feeds and connect."""
-    return import_module(MODULES[_backend()][1])
+    return _module(1)
 
 
-def _backend() -> str:
+def _module(which: int) -> Any:
     start_backend()
-    from zoo.kernels.probe import keras_backend
-
-    return keras_backend()
+    return import_module(MODULES[engine()][which])

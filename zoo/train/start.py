@@ -53,6 +53,11 @@ def use_backend(engine: str | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings of the runtime; a user's own setting wins
 
 
+def engine() -> str:
+    """Which of ENGINES this process is for."""
+    return _chosen
+
+
 def start_backend() -> None:
     """Imports the engine's library on that choice, without the lines TensorFlow writes before its log level holds; then
     Keras."""
