@@ -24,19 +24,17 @@ def attention(dtype: str, rows: int, tokens: int, heads: int, causal: bool) -> W
     import numpy as np
     import tensorflow as tf
 
-    from zoo.kernels.attention import Scored, Thinning, attend, reference_attend
-    from zoo.kernels.matmul import matmul_transposed
+    from zoo.kernels.attention import Thinning, attend, reference_attend
     from zoo.kernels.random import RowNoise
+    from zoo.kernels.scores import Pairs, Scored
 
     see = tf.constant(np.tile(np.tri(tokens, dtype=bool) | (not causal), (rows, 1, 1)))
     tensors = [tf.cast(tf.random.stateless_normal((rows, heads, tokens, 64), [0, n]), dtype) for n in range(3)]
 
     def by(function: Callable[..., Any]) -> Callable[..., Any]:
         def mixed(q: Any, k: Any, v: Any) -> Any:
-            def score(of: Scored, tile: Any) -> Any:
-                return matmul_transposed(of.queries[0], of.keys[0])
-
-            return function(score, Scored((q / 8,), (k,)), v, see, Thinning(RowNoise(0, 1, 0), 0.1), causal)
+            dropout = Thinning(RowNoise(0, 1, 0), 0.1)
+            return function(Scored(q / 8, k), Pairs(see), v, dropout, causal=causal, learns=True)
 
         return mixed
 

@@ -4,14 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
-from zoo.network.positions import (
-    distances,
-    relative_gather,
-    relative_shift,
-    sinusoid,
-)
+from zoo.kernels.scores import Pairs, Products, relative_gather, relative_shift, total, total_gradient
+from zoo.network.positions import distances, sinusoid
 
 B, H, D = 3, 2, 10
 noise = np.random.Generator(np.random.Philox(1))
@@ -55,5 +52,26 @@ def test_relative_gather_takes_the_rows_that_the_shift_would(queries: int, keys:
     score, expected = by_distance(queries, keys)
     at = np.stack([noise.permutation(queries)[:3] for _ in range(B)]).astype(np.int32)
     rows = np.take_along_axis(score, at[:, None, :, None], axis=2)
-    got = relative_gather(ops.convert_to_tensor(rows), ops.convert_to_tensor(at), queries, keys)
+    got = relative_gather(ops.convert_to_tensor(rows), ops.convert_to_tensor(queries - 1 - at), keys)
     assert np.array_equal(np.asarray(got), np.take_along_axis(expected, at[:, None, :, None], axis=2))
+
+
+@pytest.mark.parametrize("anywhere", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gradient_of_a_sum_is_the_one_that_a_tape_finds(anywhere: bool, dtype: str) -> None:
+    """By shift, and for queries that stand anywhere, of which two stand at the ends of the row."""
+    queries, keys = 5, 11
+
+    def drawn(*shape: int) -> tf.Tensor:
+        return tf.constant(noise.standard_normal((B, H, queries, *shape)), dtype)
+
+    made = Products(drawn(keys), drawn(queries + keys), tf.cast(drawn(1), "float32"))
+    first = tf.constant([noise.permutation(queries) for _ in range(B)], "int32") if anywhere else None
+    pairs = Pairs(other=tf.constant(noise.random((B, queries, keys)) < 0.5), first=first)
+    with tf.GradientTape() as tape:
+        tape.watch(made)
+        score = total(made, pairs)
+    back = tf.cast(drawn(keys), "float32")
+    for got, expected in zip(total_gradient(back, made, pairs), tape.gradient(score, made, back), strict=True):
+        assert got.dtype == expected.dtype
+        assert np.array_equal(got, tf.convert_to_tensor(expected))

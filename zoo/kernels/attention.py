@@ -14,33 +14,10 @@ import keras
 from keras import ops
 
 from zoo.kernels.random import RowNoise
+from zoo.kernels.scores import Pairs, Products, Scored, Tile, products, total, total_gradient
 
 QUERIES = 128  # at a time: of 64, 128, 256 and 512 the fastest for rows of 512 tokens
 UNSEEN = -1e9  # added to a score: finite, so that gradients are too, and exp() of it is zero
-
-
-class Tile(NamedTuple):
-    """Queries `begin` to `end - 1` and the first `keys` of the keys."""
-
-    begin: int
-    end: Any  # these two are tensors where a size is known only at the call
-    keys: Any
-
-
-class Scored(NamedTuple):
-    """The tensors that scores are made of, and that gradients flow to."""
-
-    queries: tuple[Any, ...]  # [B, H, Q, ...], the rows of a tile of each
-    keys: tuple[Any, ...]  # [B, H, K, ...], and the keys that it reads
-    whole: tuple[Any, ...] = ()  # whole, whatever the tile
-
-    def cut(self, tile: Tile) -> "Scored":
-        """What a tile is made of."""
-        queries = tuple(each[:, :, tile.begin : tile.end] for each in self.queries)
-        return Scored(queries, tuple(each[:, :, : tile.keys] for each in self.keys), self.whole)
-
-
-Score = Callable[[Scored, Tile], Any]  # of what was cut for a tile: [B, H, q, k]
 
 
 class Thinning(NamedTuple):
@@ -75,12 +52,16 @@ def softmax(score_BHQK: Any, see_BQK: Any = None) -> Any:
 
 
 def reference_attend(
-    score: Score, scored: Scored, v_BHKd: Any, see_BQK: Any, dropout: Thinning | None = None, causal: bool = False
+    scored: Scored,
+    pairs: Pairs,
+    v_BHKd: Any,
+    dropout: Thinning | None = None,
+    *,
+    causal: bool = False,
+    learns: bool = False,
 ) -> Any:
     """What `attend` computes, all queries at once."""
-    q_shape: Any = ops.shape(scored.queries[0])
-    v_shape: Any = ops.shape(v_BHKd)
-    share_BHQK = softmax(score(scored, Tile(0, q_shape[2], v_shape[2])), see_BQK)
+    share_BHQK = softmax(total(products(scored), pairs), pairs.see)
     weight_BHQK: Any = ops.cast(share_BHQK, v_BHKd.dtype)
     if dropout is not None:
         rows, heads, queries, keys = weight_BHQK.shape
@@ -93,75 +74,105 @@ def reference_attend(
 
 
 def attend(
-    score: Score, scored: Scored, v_BHKd: Any, see_BQK: Any, dropout: Thinning | None = None, causal: bool = False
+    scored: Scored,
+    pairs: Pairs,
+    v_BHKd: Any,
+    dropout: Thinning | None = None,
+    *,
+    causal: bool = False,
+    learns: bool = False,
 ) -> Any:
     """[B, H, Q, d] in the dtype of v: values mixed by the softmax of scores; scaling after dropout is the caller's.
 
-    see [B, Q, K]: None = all; causal: as in `tiles`, which `see` must say too.
+    causal: as in `tiles`, which `pairs.see` must say too; learns: rows are of one shape, and gradients follow.
     """
-    queries, keys = scored.queries[0].shape[2], v_BHKd.shape[2]
-    # One tile saves little where nothing is dropped, and each length of a text would be compiled on its own.
-    whole = dropout is None and (queries or 0) <= QUERIES
+    queries, keys = scored.q.shape[2], v_BHKd.shape[2]
+    # One tile saves little where nothing is dropped or gathered, and every length of a text would be compiled anew.
+    plain = dropout is None and not (learns and pairs.first is not None)
+    whole = plain and (queries or 0) <= QUERIES
     if keras.backend.backend() != "tensorflow" or queries is None or keys is None or whole:
-        return reference_attend(score, scored, v_BHKd, see_BQK, dropout, causal)
+        return reference_attend(scored, pairs, v_BHKd, dropout, causal=causal)
     import tensorflow as tf
 
     forwards, backwards = _islands()
     rows, heads = tf.shape(v_BHKd)[0], v_BHKd.shape[1]
-    given, all_tiles = (scored, v_BHKd), tiles(queries, keys, causal)
-
-    def seen(tile: Tile) -> Any:
-        return None if see_BQK is None else see_BQK[:, tile.begin : tile.end, : tile.keys]
+    all_tiles = tiles(queries, keys, causal)
+    pairs_of = [pairs.cut(tile) for tile in all_tiles]
+    span = 0 if scored.r is None else scored.r.shape[-2]
+    # Queries that stand one after another need no distance in front, which is for those behind them (relative_shift).
+    needed = [
+        (queries - tile.end, queries - tile.begin + tile.keys) if pairs.first is None else (0, span)
+        for tile in all_tiles
+    ]
 
     @tf.custom_gradient
-    def mixed(*tensors: Any) -> Any:
-        scored, v_BHKd = tf.nest.pack_sequence_as(given, tensors)
+    def mixed(v_BHKd: Any, *tensors: Any) -> Any:
+        whole = _filled(scored, tensors)
+        # Cut outside of any tape: the gradient of a cut is as large as the whole, and slow.
+        parts = [whole.cut(tile, distances) for tile, distances in zip(all_tiles, needed, strict=True)]
         found, norms, keeps = [], [], []
-        for tile in all_tiles:
+        for tile, part, known in zip(all_tiles, parts, pairs_of, strict=True):
             shape = (rows, heads, tile.end - tile.begin, tile.keys)
             keeps.append(None if dropout is None else dropout.keep(tile, shape))
-            weight, norm = forwards(score(scored.cut(tile), tile), seen(tile), keeps[-1], v_BHKd.dtype)
+            weight, norm = forwards(products(part), known, keeps[-1], v_BHKd.dtype)
             norms.append(norm)
             found.append(tf.matmul(weight, v_BHKd[:, :, : tile.keys]))
 
         def gradient(upstream_BHQd: Any) -> list[Any]:
-            of_scored, of_v = [], []
-            for tile, norm, keep in zip(all_tiles, norms, keeps, strict=True):
-                part, above = scored.cut(tile), upstream_BHQd[:, :, tile.begin : tile.end]
+            of_parts, of_v = [], []
+            for tile, part, known, norm, keep in zip(all_tiles, parts, pairs_of, norms, keeps, strict=True):
+                above = upstream_BHQd[:, :, tile.begin : tile.end]
                 with tf.GradientTape() as tape:
-                    tape.watch(part)
-                    made = score(part, tile)
+                    tape.watch(_there(part))
+                    made = products(part)
                 lost = tf.matmul(above, v_BHKd[:, :, : tile.keys], transpose_b=True)
-                weight, back = backwards(made, seen(tile), keep, norm, lost)
+                weight, of_made = backwards(made, known, keep, norm, lost)
                 of_v.append(tf.matmul(weight, above, transpose_a=True))
-                of_scored.append(tape.gradient(made, part, back))
-            of_queries, of_keys, of_whole = (list(zip(*each, strict=True)) for each in zip(*of_scored, strict=True))
-            return [
-                *(tf.concat(each, 2) for each in of_queries),
-                *map(_sum, of_keys),
-                *map(_sum, of_whole),
-                _sum(of_v),
-            ]
+                of_parts.append(_filled(scored, tape.gradient(_there(made), _there(part), _there(of_made))))
+            q, k, p, r, step = zip(*of_parts, strict=True)
+            firsts, none_before = [first for first, _ in needed], [0] * len(all_tiles)
+            of_scored = Scored(
+                tf.concat(q, 2),
+                _sum(k, none_before, keys),
+                None if scored.p is None else tf.concat(p, 2),
+                None if scored.r is None else _sum(r, firsts, span),
+                None if scored.step is None else tf.concat(step, 2),
+            )
+            return [_sum(of_v, none_before, keys), *_there(of_scored)]
 
         return tf.concat(found, 2), gradient
 
-    return mixed(*tf.nest.flatten(given))
+    return mixed(v_BHKd, *_there(scored))
 
 
-def _sum(values: Iterable[Any]) -> Any:
-    """Their sum, made in float32, in their dtype: tile by tile, so that two of them exist at once and not all.
+def _there(fields: Iterable[Any]) -> list[Any]:
+    return [each for each in fields if each is not None]
 
-    Of tiles that read more and more keys, [B, H, k, ...], those that an earlier one lacks are zero there.
+
+def _filled(like: Scored, tensors: Iterable[Any]) -> Scored:
+    """Those that `like` has, in its order."""
+    rest = iter(tensors)
+    return Scored(*(None if each is None else next(rest) for each in like))
+
+
+def _sum(values: Iterable[Any], begins: list[int], size: int) -> Any:
+    """Their sum, [..., size, d], made in float32, in their dtype: tile by tile, so that two of them exist at once.
+
+    Each, [..., n, d], stands from its `begin` on; what it lacks is zero.
     """
     import tensorflow as tf
 
-    first, *others = values
-    total = tf.cast(first, tf.float32)
-    for value in others:
-        if more := value.shape[2] - total.shape[2]:
-            total = tf.pad(total, [(0, 0), (0, 0), (0, more), (0, 0)])
-        total += tf.cast(value, tf.float32)
-    return tf.cast(total, first.dtype)
+    def placed(x: Any, before: int, behind: int) -> Any:
+        return tf.pad(x, [*[(0, 0)] * (len(x.shape) - 2), (before, behind), (0, 0)]) if before or behind else x
+
+    (value, *others), (begin, *later) = values, begins
+    total, end = tf.cast(value, tf.float32), begin + value.shape[-2]
+    for other, first in zip(others, later, strict=True):
+        last = first + other.shape[-2]
+        low, high = min(begin, first), max(end, last)
+        own = placed(tf.cast(other, tf.float32), first - low, high - last)
+        total, begin, end = placed(total, begin - low, high - end) + own, low, high
+    return tf.cast(placed(total, begin, size - end), value.dtype)
 
 
 @cache
@@ -169,34 +180,33 @@ def _islands() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The passes over the scores of one tile, compiled: each reads and writes what it must once."""
     import tensorflow as tf
 
-    def exact(score_BHqk: Any, see_Bqk: Any) -> Any:
-        score_BHqk = tf.cast(score_BHqk, tf.float32)
-        return score_BHqk if see_Bqk is None else tf.where(see_Bqk[:, None], score_BHqk, UNSEEN)
+    def exact(made: Products, pairs: Pairs) -> Any:
+        score_BHqk = tf.cast(total(made, pairs), tf.float32)
+        return score_BHqk if pairs.see is None else tf.where(pairs.see[:, None], score_BHqk, UNSEEN)
 
     def thinned(x_BHqk: Any, keep_BHqk: Any) -> Any:
         return x_BHqk if keep_BHqk is None else tf.where(keep_BHqk, x_BHqk, 0.0)
 
     @tf.function(jit_compile=True, autograph=False)
-    def forwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, dtype: Any) -> tuple[Any, Any]:
+    def forwards(made: Products, pairs: Pairs, keep_BHqk: Any, dtype: Any) -> tuple[Any, Any]:
         """The weights exp(score - top) / sum; and the two, [B, H, q, 1] float32, for one logarithm would round both."""
-        exact_BHqk = exact(score_BHqk, see_Bqk)
+        exact_BHqk = exact(made, pairs)
         top_BHq1 = tf.reduce_max(exact_BHqk, -1, keepdims=True)
         share_BHqk = tf.exp(exact_BHqk - top_BHq1)
         sum_BHq1 = tf.reduce_sum(share_BHqk, -1, keepdims=True)
-        if see_Bqk is not None:  # a query that sees nothing has weights of zero
+        if pairs.see is not None:  # a query that sees nothing has weights of zero
             sum_BHq1 = tf.where(top_BHq1 > UNSEEN, sum_BHq1, float("inf"))
         return tf.cast(thinned(share_BHqk / sum_BHq1, keep_BHqk), dtype), (top_BHq1, sum_BHq1)
 
     @tf.function(jit_compile=True, autograph=False)
-    def backwards(score_BHqk: Any, see_Bqk: Any, keep_BHqk: Any, norm: Any, upstream_BHqk: Any) -> tuple[Any, Any]:
-        """The weights once more, and the gradient of the scores; upstream: of the weights."""
+    def backwards(made: Products, pairs: Pairs, keep_BHqk: Any, norm: Any, upstream_BHqk: Any) -> tuple[Any, Products]:
+        """The weights once more, and the gradients of products; upstream: of the weights."""
         top_BHq1, sum_BHq1 = norm
-        share_BHqk = tf.exp(exact(score_BHqk, see_Bqk) - top_BHq1) / sum_BHq1
+        share_BHqk = tf.exp(exact(made, pairs) - top_BHq1) / sum_BHq1
         lost_BHqk = thinned(tf.cast(upstream_BHqk, tf.float32), keep_BHqk)
         # Unlike FlashAttention, which takes this sum from what was mixed: in bfloat16 that is rounded already.
         dot_BHq1 = tf.reduce_sum(share_BHqk * lost_BHqk, -1, keepdims=True)
-        back_BHqk = share_BHqk * (lost_BHqk - dot_BHq1)
-        weight_BHqk = thinned(share_BHqk, keep_BHqk)
-        return tf.cast(weight_BHqk, upstream_BHqk.dtype), tf.cast(back_BHqk, score_BHqk.dtype)
+        of_made = total_gradient(share_BHqk * (lost_BHqk - dot_BHq1), made, pairs)
+        return tf.cast(thinned(share_BHqk, keep_BHqk), upstream_BHqk.dtype), of_made
 
     return forwards, backwards

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from zoo.kernels.attention import Score, Scored, Thinning, Tile, attend, softmax
+from zoo.kernels.attention import Thinning, attend, softmax
 from zoo.kernels.matmul import matmul_transposed
 from zoo.kernels.random import RowNoise, makes_up
+from zoo.kernels.scores import Pairs, Scored, products, total
 from zoo.network.layers import Linear, Part, float32, initializer, sizes
-from zoo.network.positions import distances, relative_gather, relative_shift, sinusoid
+from zoo.network.positions import distances, sinusoid
 
 
 class Keys(NamedTuple):
@@ -75,7 +76,7 @@ class Attention(Part):
                 table_RD = sinusoid(distances(length, length), x_BKD.shape[2])
             r_HRd = self._heads(self.r(table_RD))
             if backward_B is not None:
-                r_HRd = ops.take(r_HRd, ops.cast(backward_B, "int32"), axis=0)
+                r_HRd = _chosen(r_HRd, backward_B)
         return Keys(self._heads(self.k(x_BKD)), self._heads(self.v(x_BKD)), r_HRd)
 
     def call(
@@ -93,9 +94,10 @@ class Attention(Part):
         at: where the queries stand in the row that the last keys are, None where query i is its token i; causal: no
         query sees a key behind its own place, as `see` says too."""
         keys = keys or self.keys(x_BQD)
-        score, scored = self._scores(x_BQD, keys, other_BQK, at_BP)
+        scored, pairs = self._scores(x_BQD, keys, other_BQK, at_BP)
         dropout = Thinning(noise, self.dropout) if noise is not None and self.dropout else None
-        mixed_BHQd = attend(score, scored, keys.v, see_BQK, dropout, causal)
+        pairs = pairs._replace(see=see_BQK)
+        mixed_BHQd = attend(scored, pairs, keys.v, dropout, causal=causal, learns=noise is not None)
         mixed_BQHd = float32(ops.transpose(mixed_BHQd, (0, 2, 1, 3))) * (makes_up(self.dropout) if dropout else 1.0)
         return self.out(ops.reshape(mixed_BQHd, sizes(x_BQD)))
 
@@ -103,12 +105,11 @@ class Attention(Part):
         self, x_BQD: Any, see_BQK: Any = None, keys: Keys | None = None, *, other_BQK: Any = None, at_BP: Any = None
     ) -> Any:
         """[B, H, Q, K] float32: how a query's attention is shared out among the keys it sees; they sum to one."""
-        score, scored = self._scores(x_BQD, keys or self.keys(x_BQD), other_BQK, at_BP)
-        whole = Tile(0, sizes(scored.queries[0])[2], sizes(scored.keys[0])[2])
-        return softmax(score(scored, whole), see_BQK)
+        scored, pairs = self._scores(x_BQD, keys or self.keys(x_BQD), other_BQK, at_BP)
+        return softmax(total(products(scored), pairs), see_BQK)
 
-    def _scores(self, x_BQD: Any, keys: Keys, other_BQK: Any, at_BP: Any) -> tuple[Score, Scored]:
-        """How queries score keys, tile by tile, and what of."""
+    def _scores(self, x_BQD: Any, keys: Keys, other_BQK: Any, at_BP: Any) -> tuple[Scored, Pairs]:
+        """What queries score keys by."""
         root = math.sqrt(self.head_width)
         q_BQD = float32(self.q(x_BQD)) / root
 
@@ -117,36 +118,27 @@ class Attention(Part):
             bias_D: Any = 0.0 if bias_Hd is None else ops.reshape(bias_Hd, (-1,))
             return self._heads(self.lowered(q_BQD + bias_D / root))
 
-        queries = [query(self.content_bias)]
+        scored, pairs = Scored(query(self.content_bias), keys.k), Pairs()
         if keys.r is not None:
-            queries.append(query(self.position_bias))
+            scored = scored._replace(p=query(self.position_bias), r=keys.r)
+            if at_BP is not None:
+                row = sizes(keys.r)[-2] - sizes(keys.k)[2]  # distances are those of the row's tokens to all keys
+                pairs = pairs._replace(first=row - 1 - at_BP)
         if self.segment is not None and other_BQK is not None:
             # only the difference counts: what all keys of a query share cancels in the softmax
             step_H1d = self.lowered(self.segment[1] - self.segment[0])[:, None]
-            queries.append(float32(matmul_transposed(query(self.segment_bias), step_H1d)))  # [B, H, Q, 1]
-        different_BQK: Any = other_BQK
-        length, last = sizes(keys.k)[2], sizes(x_BQD)[1]
-
-        def score(of: Scored, tile: Tile) -> Any:
-            (q_BHqd, *others), (k_BHkd,) = of.queries, of.keys
-            score_BHqk = matmul_transposed(q_BHqd, k_BHkd)
-            if of.whole:
-                (r,), q_BHqd = of.whole, others.pop(0)
-                if at_BP is None:  # the first columns are for queries behind these alone (relative_shift)
-                    r = r[..., last - tile.end : last - tile.begin + tile.keys, :]
-                    position_BHqk = relative_shift(matmul_transposed(q_BHqd, r), tile.keys)
-                else:
-                    at_Bq, row = at_BP[:, tile.begin : tile.end], sizes(r)[-2] - length  # R: the row and all keys
-                    position_BHqk = relative_gather(matmul_transposed(q_BHqd, r), at_Bq, row, tile.keys)
-                score_BHqk = float32(score_BHqk) + float32(position_BHqk)
-            if others:
-                other_BHqk = float32(different_BQK[:, None, tile.begin : tile.end, : tile.keys])
-                score_BHqk = float32(score_BHqk) + others[0] * other_BHqk
-            return score_BHqk
-
-        return score, Scored(tuple(queries), (keys.k,), () if keys.r is None else (keys.r,))
+            scored = scored._replace(step=float32(matmul_transposed(query(self.segment_bias), step_H1d)))
+            pairs = pairs._replace(other=other_BQK)
+        return scored, pairs
 
     def _heads(self, x: Any) -> Any:
         """[..., K, D] -> [..., H, K, d]"""
         split = ops.reshape(x, (*sizes(x)[:-1], self.heads, self.head_width))
         return ops.swapaxes(split, -2, -3)
+
+
+def _chosen(r_2HRd: Any, backward_B: Any) -> Any:
+    """[B, H, R, d]: for each row the first or the second; a matmul, whose gradient is one too and no scatter."""
+    _, *shape = sizes(r_2HRd)
+    which_B2: Any = ops.one_hot(ops.cast(backward_B, "int32"), 2, dtype=r_2HRd.dtype)
+    return ops.reshape(ops.matmul(which_B2, ops.reshape(r_2HRd, (2, -1))), (-1, *shape))

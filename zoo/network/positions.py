@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from zoo.network.layers import float32, sizes
+from zoo.network.layers import float32
 
 
 def _angles(position: Any, width: int) -> Any:
@@ -34,24 +34,3 @@ def distances(queries: int, keys: int) -> Any:
     The last one is never used: it is the column that `relative_shift` would otherwise have to pad.
     """
     return ops.arange(keys - 1, -queries - 1, -1)
-
-
-def relative_shift(score_BHQR: Any, keys: int) -> Any:
-    """[B, H, Q, R] by distance -> [B, H, Q, K] by key, for the last Q of K places (Dai et al. 2019, appendix B).
-
-    Query i of Q finds its keys in columns Q-1-i to Q-1-i+K-1: one column earlier in every row, which is what a row
-    one element shorter does.
-    """
-    rows, heads, queries, span = sizes(score_BHQR)
-    flat = ops.reshape(score_BHQR, (rows, heads, queries * span))
-    flat = ops.slice(flat, (0, 0, queries - 1), (rows, heads, queries * (span - 1)))
-    shifted = ops.reshape(flat, (rows, heads, queries, span - 1))
-    return ops.slice(shifted, (0, 0, 0, 0), (rows, heads, queries, keys))
-
-
-def relative_gather(score_BHPR: Any, at_BP: Any, queries: int, keys: int) -> Any:
-    """The same for the queries that stand at `at` alone: [B, H, P, R] -> [B, H, P, K]."""
-    column_BPK = (queries - 1 - at_BP)[:, :, None] + ops.arange(keys)
-    rows, heads, places, span = sizes(score_BHPR)
-    start_BHP1: Any = ops.reshape(ops.arange(rows * heads * places) * span, (rows, heads, places, 1))
-    return ops.take(ops.reshape(score_BHPR, (-1,)), start_BHP1 + column_BPK[:, None], axis=0)
