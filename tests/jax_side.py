@@ -100,6 +100,43 @@ def held(names: str) -> dict[str, list[list[int]]]:
     return {name: [on(name, mesh) for mesh in MESHES] for name in json.loads(names)}
 
 
+def attention(causal: str) -> dict[str, float]:
+    """The largest differences between the fused function and the plain one, of what is mixed and of its gradients."""
+    import jax
+    import numpy as np
+    from jax import numpy as jnp
+
+    from zoo.kernels import attention as kernel
+    from zoo.kernels.scores import Pairs, Scored
+
+    rows, heads, tokens, width = 3, 2, 40, 16
+    draw = np.random.Generator(np.random.Philox(1))
+    q, k, v, upstream = (jnp.asarray(draw.standard_normal((rows, heads, tokens, width), np.float32)) for _ in range(4))
+    length = np.array([40, 7, 0], np.int32)
+    column = np.arange(tokens)
+    real = column < length[:, None]
+    see = real[:, :, None] & real[:, None]
+    if causal == "causal":
+        see &= column <= column[:, None]
+    counted = upstream * real[:, None, :, None]  # what is made of padding is nobody's concern
+
+    def found(length):
+        def mixed(q, k, v):
+            pairs = Pairs(jnp.asarray(see), length=length)
+            return (
+                kernel.attend(Scored(q, k), pairs, v, causal=causal == "causal", learns=True) * real[:, None, :, None]
+            )
+
+        y, back = jax.vjp(mixed, q, k, v)
+        return y, *back(counted)
+
+    called = []
+    fused = kernel.flash_attention
+    kernel.flash_attention = lambda *given: called.append(given) or fused(*given)
+    pairs = zip(("mixed", "q", "k", "v"), found(jnp.asarray(length)), found(None), strict=True)
+    return {name: float(jnp.abs(one - other).max()) for name, one, other in pairs} | {"called": len(called)}
+
+
 def main(what: str, *arguments: str) -> None:
     use_backend("jax")
     print(json.dumps(globals()[what](*arguments)))

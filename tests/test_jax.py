@@ -43,6 +43,14 @@ def test_blocks_that_are_run_again_find_the_same(name: str, remat: Any) -> None:
         assert again[number] == pytest.approx(kept[number], rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["causal", "full"])
+def test_fused_attention_is_the_masked_one(kind: str) -> None:
+    """Rows that are full, short, and padding alone."""
+    differences = on_jax("attention", kind)
+    assert differences.pop("called") == 1
+    assert max(differences.values()) < 1e-5
+
+
 MESHES = [{"data": 8}, {"fsdp": 8}, {"data": 4, "model": 2}, {"data": 2, "fsdp": 2, "model": 2}]
 
 

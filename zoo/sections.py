@@ -170,6 +170,11 @@ class Data(Section):
             raise ValueError(f"reuse and bidirectional are for rows that are a stream; rows is {self.rows}")
         return self
 
+    @property
+    def one_document(self) -> bool:
+        """Whether a row is one document to all who read it, with padding behind it."""
+        return self.rows in ("document", "pairs") or (self.rows == "packed" and self.across_documents)
+
 
 class Adam(Section):
     """Adam with decoupled weight decay; what is decayed follows from a weight's role (zoo/train/optimizer.py).

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from zoo.kernels.flash_attention import flash_attention
 from zoo.kernels.random import RowNoise
 from zoo.kernels.scores import Pairs, Products, Scored, Tile, products, total, total_gradient
 
@@ -90,6 +91,9 @@ def attend(
     # One tile saves little where nothing is dropped or gathered, and every length of a text would be compiled anew.
     plain = dropout is None and not (learns and pairs.first is not None)
     whole = plain and (queries or 0) <= QUERIES
+    positions_alone = pairs.length is not None and scored.r is None and scored.step is None
+    if keras.backend.backend() == "jax" and positions_alone and dropout is None:
+        return flash_attention(scored.q, scored.k, v_BHKd, pairs.length, causal)
     if keras.backend.backend() != "tensorflow" or queries is None or keys is None or whole:
         return reference_attend(scored, pairs, v_BHKd, dropout, causal=causal)
     import tensorflow as tf

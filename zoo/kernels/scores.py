@@ -25,12 +25,14 @@ class Pairs(NamedTuple):
 
     see: Any = None  # [B, Q, K] bool: who may attend to whom; None = all to all
     other: Any = None  # [B, Q, K] bool: which keys are of another segment
+    length: Any = None  # [B]: of rows that are one document with padding behind it, the tokens it has
     first: Any = None  # [B, Q]: which distance is to the first key; None = to the last Q of K places, as in `distances`
 
     def cut(self, tile: Tile) -> "Pairs":
         """Those of a tile."""
         see, other = (x if x is None else x[:, tile.begin : tile.end, : tile.keys] for x in (self.see, self.other))
-        return Pairs(see, other, None if self.first is None else self.first[:, tile.begin : tile.end])
+        first = None if self.first is None else self.first[:, tile.begin : tile.end]
+        return Pairs(see, other, first=first)
 
 
 class Scored(NamedTuple):

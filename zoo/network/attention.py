@@ -88,15 +88,16 @@ class Attention(Part):
         other_BQK: Any = None,
         at_BP: Any = None,
         causal: bool = False,
+        length_B: Any = None,
         noise: RowNoise | None = None,
     ) -> Any:
         """[B, Q, D]. see: True = may attend, None = all; keys: of another stream; other: True = another segment;
         at: where the queries stand in the row that the last keys are, None where query i is its token i; causal: no
-        query sees a key behind its own place, as `see` says too."""
+        query sees a key behind its own place, as `see` says too; length: as in Pairs."""
         keys = keys or self.keys(x_BQD)
         scored, pairs = self._scores(x_BQD, keys, other_BQK, at_BP)
         dropout = Thinning(noise, self.dropout) if noise is not None and self.dropout else None
-        pairs = pairs._replace(see=see_BQK)
+        pairs = pairs._replace(see=see_BQK, length=length_B)
         mixed_BHQd = attend(scored, pairs, keys.v, dropout, causal=causal, learns=noise is not None)
         mixed_BQHd = float32(ops.transpose(mixed_BHQd, (0, 2, 1, 3))) * (makes_up(self.dropout) if dropout else 1.0)
         return self.out(ops.reshape(mixed_BQHd, sizes(x_BQD)))

@@ -121,14 +121,16 @@ class Block(Part):
         other_BQK: Any = None,
         at_BP: Any = None,
         causal: bool = False,
+        length_B: Any = None,
         noise: RowNoise | None = None,
     ) -> Any:
-        """[B, Q, D] float32; see, keys, table, other, at and causal as in Attention; source: its `source_keys`."""
+        """[B, Q, D] float32; see, keys, table, other, at, causal, length as in Attention; source: `source_keys`."""
         under = noise.under if noise is not None else lambda name: None
 
         y = self._before(self.attend_norm, x_BQD)
         keys = keys or self.attend.keys(y, table_RD)
-        y = self.attend(y, see_BQK, keys, other_BQK=other_BQK, at_BP=at_BP, causal=causal, noise=under("attend"))
+        known: dict[str, Any] = {"other_BQK": other_BQK, "at_BP": at_BP, "causal": causal, "length_B": length_B}
+        y = self.attend(y, see_BQK, keys, **known, noise=under("attend"))
         x_BQD = self._add(self.attend_norm, x_BQD, drop(float32(y), self.dropout, noise, "attend"))
         if self.cross is not None and self.cross_norm is not None and source is not None:
             y = self._before(self.cross_norm, x_BQD)

@@ -48,7 +48,8 @@ class Network(Part):
         what blocks keep for the way back, as of zoo/kernels/rerun.py; False = all of it.
         """
         super().__init__(dtype=keras.DTypePolicy(POLICY[compute_dtype]))
-        self.model, self.vocab_size, self.remat = model, vocab_size, remat
+        self.model, self.vocab_size = model, vocab_size
+        self.remat: Remat = remat
         policy = self.dtype_policy
         relative = model.positions == "relative"
 
@@ -98,11 +99,13 @@ class Network(Part):
         past: Past | None = None,
         *,
         causal: bool = False,
+        one_document: bool = False,
     ) -> Any:
         """Hidden states of a stream, [B, T, D] float32; a model with an encoder reads the source too.
 
         past: what the rows go on from; None = they go on from nothing. causal: by its ranks no token of the stream sees
-        one behind it, so that such pairs need not be computed.
+        one behind it, so that such pairs need not be computed. one_document: a row is one, with padding behind it, and
+        its tokens see all of it, or all before them.
         """
         if (source is not None) != bool(self.encoder_blocks):
             has = (
@@ -113,7 +116,9 @@ class Network(Part):
             raise UserError(f"this network has {has} source for it")
         seen = None if source is None else (self.encode(source, noise), visible(stream, source))
         past = past or Past(Reach.of(self.model))
-        x_BTD = self._through(self.blocks, stream, self.embed(stream, noise=noise), past, noise, seen, causal)
+        x_BTD = self._through(
+            self.blocks, stream, self.embed(stream, noise=noise), past, noise, seen, causal, one_document
+        )
         return self._finish(x_BTD, noise)
 
     def encode(self, source: Stream, noise: RowNoise | None = None) -> Any:
@@ -144,6 +149,7 @@ class Network(Part):
         noise: RowNoise | None,
         seen: tuple[Any, Any] | None = None,
         causal: bool = False,
+        one_document: bool = False,
         kept: list[Any] | None = None,
     ) -> Any:
         """The residual stream after these blocks; seen: the encoded source [B, S, D], and who sees it [B, T, S].
@@ -153,6 +159,7 @@ class Network(Part):
         see_BTK, other_BTK = past.see(stream, visible(stream, stream)), self._other(stream, stream, past)
         table_RD = self._distances(sizes(stream.token)[1], past, noise)
         encoded_BSD, see_source_BTS = seen or (None, None)
+        length_B: Any = ops.sum(ops.cast(stream.doc > 0, "int32"), axis=-1) if one_document else None
 
         def through(index: int, noise: RowNoise | None, x_BTD: Any, before_BKD: Any, encoded_BSD: Any) -> Any:
             block = blocks[index]
@@ -165,6 +172,7 @@ class Network(Part):
                 table_RD=table_RD,
                 other_BQK=other_BTK,
                 causal=causal,
+                length_B=length_B,
                 noise=noise and noise.under(f"blocks.{index}"),
             )
 

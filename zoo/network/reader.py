@@ -16,7 +16,7 @@ class Reader:
     """A network bound to one pass; `layers` is what the objective's `build` returned, noise None means no dropout.
 
     past: what the rows of the pass go on from; None = nothing. causal: by its ranks no token of a stream sees one
-    behind it, as an objective says of all its batches (`Objective.visibility`).
+    behind it, as an objective says of all its batches (`Objective.visibility`). one_document: as of `Network.read`.
     """
 
     def __init__(
@@ -27,14 +27,17 @@ class Reader:
         past: Past | None = None,
         *,
         causal: bool = False,
+        one_document: bool = False,
     ):
-        self.causal = causal
+        self.causal, self.one_document = causal, one_document
         self.network, self.layers, self.noise, self.past = network, layers, noise, past
         self.right: Any = 0.0  # in evaluation: the weighted number of tokens that scored highest where they were wanted
 
     def read(self, stream: Stream, source: Stream | None = None, at: Any = None) -> Any:
         """Hidden states, [B, T, D] float32, or [B, P, D] at the places `at`."""
-        hidden = self.network.read(stream, source, self.noise, self.past, causal=self.causal)
+        hidden = self.network.read(
+            stream, source, self.noise, self.past, causal=self.causal, one_document=self.one_document
+        )
         return hidden if at is None else take_places(hidden, at)
 
     def read_blind(self, stream: Stream, at: Any, blank: Any) -> Any:

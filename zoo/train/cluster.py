@@ -1,8 +1,8 @@
 """Which processes train one run together, as the environment of this one says.
 
 Five ways of saying it, the first that is there: TF_CONFIG (TensorFlow's own; Kubeflow's TFJob sets it), ZOO_WORKERS
-with ZOO_WORKER or a Kubernetes Job's JOB_COMPLETION_INDEX, the variables of a Slurm step, and under JAX those of a slice
-of a TPU pod.
+with ZOO_WORKER or a Kubernetes Job's JOB_COMPLETION_INDEX, the variables of a Slurm step, and under JAX those of a TPU
+pod.
 """
 
 import json

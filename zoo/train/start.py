@@ -161,8 +161,9 @@ class Learner:
         from zoo.network.reader import Reader
 
         past = None if memory is None else memory.past(first, batch.reset, batch.backward)
-        causal = self.objective.visibility == "causal"
-        reader = Reader(self.network, self.layers, noise, past, causal=causal)
+        kind = self.objective.visibility
+        one = kind != "rank" and self.recipe.data.one_document
+        reader = Reader(self.network, self.layers, noise, past, causal=kind == "causal", one_document=one)
         totals = self.objective.score(reader, batch)
         if memory is not None and past is not None:
             memory.take(first, past)
