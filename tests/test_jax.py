@@ -118,8 +118,9 @@ SMALL += ["--set", "model.width=32", "--set", "model.layers=2", "--set", "train.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bert-nano", "transformer-xl-nano"])
-@pytest.mark.parametrize("first, second", [("jax", "tensorflow"), ("tensorflow", "jax")])
+@pytest.mark.parametrize(
+    "name, first, second", [("bert-nano", "jax", "tensorflow"), ("transformer-xl-nano", "tensorflow", "jax")]
+)
 def test_a_run_started_on_one_engine_goes_on_on_the_other(
     name: str, first: str, second: str, text: Path, tmp_path: Path
 ) -> None:
@@ -137,6 +138,20 @@ def test_a_run_started_on_one_engine_goes_on_on_the_other(
         found[kind] = {(line["step"], line["split"]): line["loss"] for line in lines}
     assert [step for step, split in found["both"] if split == "train"] == list(range(1, 9))
     assert found["both"] == pytest.approx(found["whole"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_share_a_mesh(text: Path, tmp_path: Path) -> None:
+    """Two of two devices each, by jax.distributed, which have three rows of a micro-batch each; one is empty."""
+    asked = ["--data", str(text), "--updates", "4", *SMALL, "--set", "model.dropout=0.1", "--set", "mesh.model=2"]
+    asked += ["--set", "train.micro_rows=3", "--set", "data.row_tokens=64"]
+    found = {}
+    for kind, command in (("alone", ["pretrain", "gpt2-nano"]), ("two", ["launch", "gpt2-nano", "--workers", "2"])):
+        done = zoo(*command, *asked, "--out", str(tmp_path / kind), engine="jax", devices=2)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = [json.loads(line) for line in (tmp_path / kind / "metrics.jsonl").read_text().splitlines()]
+        found[kind] = {(line["step"], line["split"]): line["loss"] for line in lines}
+    assert found["two"] == pytest.approx(found["alone"], rel=1e-4)
 
 
 BAD = {

@@ -19,7 +19,8 @@ def start_tensorflow() -> None:
     TF_CPP_MIN_LOG_LEVEL 0 or 1 asks for all it says.
     """
     talks = os.environ.get("TF_CPP_MIN_LOG_LEVEL") in ("0", "1")
-    with nullcontext() if talks else stderr_held(), _absent(*UNUSED if alone else ()), _uncollected():
+    # TensorFlow imports JAX where it is installed, for a converter.
+    with nullcontext() if talks else stderr_held(), _absent(*(*UNUSED, "jax") if alone else ()), _uncollected():
         import tensorflow as tf
 
         tf.config.list_physical_devices()

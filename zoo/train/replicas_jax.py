@@ -21,6 +21,7 @@ from zoo.train.cluster import Cluster
 from zoo.train.feed import Feed, Share, Update, ahead, filled, weights_of
 from zoo.train.workers import Workers
 
+SILENCE = 20  # seconds without a sign of life after which a worker counts as lost
 WORDS = "words of an update"  # beside its tasks
 
 
@@ -86,9 +87,10 @@ def connect(cluster: Cluster | None, mesh: Mesh | None = None) -> Replicas:
         known = cluster.how not in ("Slurm", "TPU")  # which JAX asks by itself
         try:
             if known:
-                jax.distributed.initialize(cluster.addresses[0], len(cluster.addresses), cluster.worker)
+                listed = cluster.addresses[0], len(cluster.addresses), cluster.worker
+                jax.distributed.initialize(*listed, heartbeat_timeout_seconds=SILENCE)
             else:
-                jax.distributed.initialize()
+                jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"the workers cannot be connected: {' '.join(str(error).split())}") from None
     replicas = Replicas(mesh, cluster)
