@@ -15,7 +15,7 @@ FAMILIES = ("gpt2-small", "bert-base", "xlnet-base", "transformer-base")  # one 
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "inner_dropout": 0.0, "final_dropout": 0.0}
 
 
-def shrunk(name: str, model: dict | None = None, **train) -> Recipe:
+def shrunk(name: str, model: dict | None = None, *, vocab: int = 101, **train) -> Recipe:
     """A registered recipe with two layers of width 20, rows of 24 tokens and 8 rows an update.
 
     Of rows that are streams 12 tokens are reused, where any are, and a memory has 8. Of a vocabulary in bins the tails
@@ -29,7 +29,7 @@ def shrunk(name: str, model: dict | None = None, **train) -> Recipe:
         depends |= {"cutoffs": (90, 94, 97), "div_val": min(2, published.model.div_val)}
     return published.with_changes(
         model={"width": 20, "layers": 2, "heads": 2, "inner": 28, "context": 24, **depends, **(model or {})},
-        tokenizer={"size": 101},
+        tokenizer={"size": vocab},
         data={"row_tokens": 24} | ({"reuse": 12} if published.data.reuse else {}),
         train=dict.fromkeys(("average_checkpoints", "evaluate_every", "evaluate_tokens", "checkpoint_every", "streams"))
         | wanted,
@@ -39,13 +39,13 @@ def shrunk(name: str, model: dict | None = None, **train) -> Recipe:
 class Bench:
     """A learner on random tokens, with an engine for micro-batches of some size."""
 
-    def __init__(self, name, micro_rows=8, model=None, *, replicas=None, **train):
+    def __init__(self, name, micro_rows=8, model=None, *, replicas=None, vocab=101, **train):
         from zoo.train import engines
         from zoo.train.optimizer import Optimizer
         from zoo.train.start import Learner
 
         devices = engines.replicas()
-        self.recipe = shrunk(name, model, **train)
+        self.recipe = shrunk(name, model, vocab=vocab, **train)
         vocab = nominal_vocab(self.recipe)
         self.learner = Learner(self.recipe, vocab, self.recipe.train.precision)
         corpus = RandomTokens.drawn(4000, len(vocab.special), vocab.used, paired=self.learner.objective.encodes)
