@@ -106,12 +106,12 @@ class joined(list):  # noqa: N801
 
 
 class read_in_parts(list):  # noqa: N801
-    """The largest share of an array that is read at once while the block runs; nothing may be read whole."""
+    """Which share of an array is read at once while the block runs; nothing may be asked for whole."""
 
     def __enter__(self) -> "read_in_parts":
-        from zoo.tensors import CutTensors
+        from zoo.tensors import CutTensors, TensorFile
 
-        self.kept = CutTensors.part, CutTensors.__getitem__
+        self.kept = CutTensors.part, CutTensors.__getitem__, TensorFile.__getitem__
 
         def part(file: CutTensors, name: str, index: tuple[slice, ...]) -> Any:
             found = self.kept[0](file, name, index)
@@ -119,13 +119,13 @@ class read_in_parts(list):  # noqa: N801
             self.append((weight, found.size / prod(file.shapes[name])))
             return found
 
-        CutTensors.part, CutTensors.__getitem__ = part, None
+        CutTensors.part, CutTensors.__getitem__, TensorFile.__getitem__ = part, None, None
         return self
 
     def __exit__(self, *_: object) -> None:
-        from zoo.tensors import CutTensors
+        from zoo.tensors import CutTensors, TensorFile
 
-        CutTensors.part, CutTensors.__getitem__ = self.kept
+        CutTensors.part, CutTensors.__getitem__, TensorFile.__getitem__ = self.kept
 
 
 if __name__ == "__main__":

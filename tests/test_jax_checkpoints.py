@@ -6,13 +6,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from jax_parts import BEFORE, MESHES, bench_of, gone_on
 
+from zoo.errors import UserError
 from zoo.saved import open_saved
 from zoo.train import checkpoint
+from zoo.train.session import Session
 
 pytest.importorskip("jax", reason="the extra jax is not installed")
 SIDE = Path(__file__).with_name("jax_parts.py")
@@ -43,6 +46,7 @@ def test_what_is_cut_is_never_whole_on_the_host(mesh: str, saved: tuple[Path, di
     assert found["whole"] == []
     assert found["fetched"] == found["sizes"]
     assert bool(found["cut"]) == (mesh != "data")
+    assert found["read"]
     for name, share in found["read"]:
         assert share <= 1 / found["cut"].get(name, 1)
     there = checkpoint.folder_of(folder, BEFORE)
@@ -107,3 +111,13 @@ def test_two_processes_write_one_checkpoint_and_go_on(tmp_path: Path) -> None:
     trained(two, "pretrain", name, "--engine", "tensorflow")
     assert losses_of(two) == pytest.approx(losses_of(one), rel=1e-4)
     assert open_saved(there).weights["embed.token.table"].shape == (512, 32)
+
+
+def test_a_worker_that_does_not_see_the_folder_is_named(tmp_path: Path) -> None:
+    session = Session.__new__(Session)
+    session.folder = tmp_path
+    session.replicas = SimpleNamespace(exchange=lambda own: [own, own] if isinstance(own, tuple) else [True, own])
+    with pytest.raises(UserError, match=r"worker 1 does not see '.*', the folder of worker 0; where a mesh cuts"):
+        session._told(None)
+    (tmp_path / "recipe.yaml").touch()
+    assert session._told(tmp_path / "checkpoints" / "step-00000002") == checkpoint.folder_of(tmp_path, 2)

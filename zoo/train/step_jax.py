@@ -109,7 +109,7 @@ class Engine(Evaluator):
     """Runs updates of one learner.
 
     memory: what the rows of an update go on from, where they are a stream's; else None. cut: whether devices have parts
-    of weights, which are saved as such.
+    of weights, which are saved in parts.
     """
 
     def __init__(self, learner: Learner, optimizer: Optimizer, replicas: Replicas | None = None):
