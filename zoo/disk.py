@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 MANIFEST = "MANIFEST.json"  # every other file's size and sha256
 
@@ -70,10 +71,15 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def write_manifest(folder: Path) -> None:
-    """MANIFEST.json of all that is in the folder: what it says can be checked, so it is written last."""
-    files = sorted(folder.iterdir())
-    manifest = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
+def write_manifest(folder: Path, known: dict[str, Any] | None = None) -> None:
+    """MANIFEST.json of all that is in the folder: what it says can be checked, so it is written last.
+
+    known: what it says of files that were made elsewhere, which are not read again.
+    """
+    manifest = dict(known or {})
+    for file in sorted(folder.iterdir()):
+        if file.name not in manifest:
+            manifest[file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 

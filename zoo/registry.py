@@ -19,8 +19,18 @@ if TYPE_CHECKING:
     from zoo.objective import Objective
 
 PACKAGE = Path(__file__).parent
-SECTIONS = ("extends", "model", "tokenizer", "source_tokenizer", "objective", "data", "train", "evaluation", "mesh")
-SECTIONS += ("expect",)
+SECTIONS = (
+    "extends",
+    "model",
+    "tokenizer",
+    "source_tokenizer",
+    "objective",
+    "data",
+    "train",
+    "evaluation",
+    "mesh",
+    "expect",
+)
 
 
 # Ten times faster where PyYAML was built with its C library, the same otherwise.

@@ -12,7 +12,7 @@ from zoo import accounting, disk
 from zoo.errors import UserError
 from zoo.progress import say
 from zoo.schema import Recipe
-from zoo.tensors import TensorFile, check_shapes
+from zoo.tensors import CutTensors, TensorFile, check_shapes
 from zoo.train import checkpoint, run
 
 FACTS = "facts.json"  # of a registered model: how it came about
@@ -64,15 +64,15 @@ def is_folder(where: str | Path) -> bool:
 
 
 def _in_folder(folder: Path) -> Saved:
-    weights = folder / checkpoint.WEIGHTS
+    there = checkpoint.files(folder, checkpoint.WEIGHTS)[0].is_file()
     if (folder / CONFIG).is_file():
         from zoo.exchange.folder import read
 
         return read(folder)
-    if (folder / run.RECIPE).is_file() and weights.is_file():
+    if (folder / run.RECIPE).is_file() and there:
         return _registered(folder)
-    if weights.is_file():
-        if (wrong := disk.damage(folder, NEEDED, UNREAD)) is not None:
+    if there:
+        if (wrong := checkpoint.damage(folder, UNREAD, NEEDED)) is not None:
             raise UserError(f"the checkpoint {folder} is damaged ({wrong})")
         return _of_run(folder.absolute().parent.parent, folder)
     if not folder.is_dir():
@@ -92,7 +92,7 @@ def _in_folder(folder: Path) -> Saved:
 def _registered(folder: Path) -> Saved:
     if (wrong := disk.damage(folder, (run.RECIPE, checkpoint.WEIGHTS, FACTS))) is not None:
         raise UserError(f"the checkpoint {folder} is damaged ({wrong})")
-    return _own(str(folder), folder, folder / checkpoint.WEIGHTS, read_facts(folder))
+    return _own(str(folder), folder, TensorFile(folder / checkpoint.WEIGHTS), read_facts(folder))
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -111,11 +111,11 @@ def _of_run(folder: Path, found: Path) -> Saved:
     valid = [line for line in run.read_metrics(folder) if line["split"] == "valid" and line["step"] == state["step"]]
     facts = {"origin": "trained", "step": state["step"], "tokens": state["tokens"], "commit": environment["commit"]}
     facts |= {"corpus": environment["corpus"], "valid": valid[-1] if valid else None}
-    return _own(str(found), folder, found / checkpoint.WEIGHTS, facts)
+    return _own(str(found), folder, checkpoint.tensors(found, checkpoint.WEIGHTS), facts)
 
 
-def _own(where: str, folder: Path, weights: Path, facts: dict[str, Any]) -> Saved:
-    recipe, tensors = run.read_recipe(folder), TensorFile(weights)
+def _own(where: str, folder: Path, tensors: TensorFile | CutTensors, facts: dict[str, Any]) -> Saved:
+    recipe = run.read_recipe(folder)
     absent = frozenset(facts.get("absent", ()))
     check_shapes(f"the weights in {where} do not fit its recipe", accounting.weights(recipe, absent), tensors.shapes)
     tokenizers = {name: folder / file for name, file in run.TOKENIZERS.items() if (folder / file).is_file()}

@@ -10,7 +10,6 @@ from zoo import accounting, word_budget
 from zoo.disk import write_whole
 from zoo.errors import Interrupted, RunFailed, some
 from zoo.progress import amount, printable, say
-from zoo.tensors import TensorFile
 from zoo.train import budget, checkpoint, evaluation, run
 from zoo.train.feed import Update
 from zoo.train.schedule import learning_rate
@@ -171,7 +170,7 @@ class Loop:
         """What follows the last update: the mean of the last checkpoints, the test split, a look at what came of it."""
         session = self.session
         if averaged := self.replicas.exchange(self._averaged())[0]:
-            session.spread_weights()
+            session.take_weights(checkpoint.averaged_of(session.shared))
             self._evaluate("valid", session.held_out, averaged=averaged)
         if session.test is not None:
             self._evaluate("test", session.test)
@@ -179,14 +178,13 @@ class Loop:
             self._show()
 
     def _averaged(self) -> int:
-        """Writes the mean of the last checkpoints and takes its weights; of how many it is, 0 where there is none."""
+        """Writes the mean of the last checkpoints; of how many it is, 0 where there is none."""
         count, chief = self.train.average_checkpoints, self.replicas.chief
         if count is None or not chief or len(checkpoint.found(self.folder)) < 2:
             return 0
         steps = checkpoint.average(self.folder, count)
-        folder = checkpoint.averaged_of(self.folder)
-        say(f"the mean of the checkpoints of updates {some([str(step) for step in steps])} is in {folder}")
-        self.session.engine.restore(TensorFile(folder / checkpoint.WEIGHTS))
+        where = checkpoint.averaged_of(self.folder)
+        say(f"the mean of the checkpoints of updates {some([str(step) for step in steps])} is in {where}")
         return len(steps)
 
     def _evaluate(self, split: str, held_out: evaluation.HeldOut, **facts: Any) -> None:
@@ -201,6 +199,9 @@ class Loop:
         from zoo.use.show import sample
 
         session = self.session
+        if session.engine.cut and self.replicas.workers > 1:
+            write_whole(self.folder / run.SAMPLE, "No worker has whole weights; zoo.load reads the checkpoint.\n")
+            return
         corpus = session.corpus
         model = Loaded(self.recipe, corpus.tokenizer, session.learner, source_tokenizer=corpus.source_tokenizer)
         text = sample(model, session.held_out.feed.plan.rows(0, 0, 1))

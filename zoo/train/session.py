@@ -1,9 +1,11 @@
 """One process's work on one run: everything that training needs, from the recipe and the corpus.
 
-Of several workers each has a session; worker 0 alone reads and writes the run's folder, and tells the others.
+Of several workers each has a session; worker 0 alone reads and writes the run's folder, and tells the others. Where
+weights are cut, so that no worker has them all, each reads and writes its parts of checkpoints.
 """
 
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import disk, word_budget
+from zoo.batch import Array
 from zoo.corpus.prepare import Corpus
 from zoo.corpus.shards import Tokens
 from zoo.errors import RunFailed, UserError, some
@@ -21,7 +24,7 @@ from zoo.schema import Recipe
 from zoo.tensors import check_shapes
 from zoo.train import budget, checkpoint, engines, run
 from zoo.train.evaluation import HeldOut, held_out
-from zoo.train.feed import Feed, Update, rows_of
+from zoo.train.feed import Feed, Share, Update, rows_of
 from zoo.train.saver import Saver
 from zoo.train.start import Learner
 
@@ -41,6 +44,7 @@ class Session:
 
         budget.check_memory(recipe)
         self.recipe, self.corpus, self.folder = recipe, corpus, folder
+        self.shared = folder  # whose checkpoints are read and written
         tokenizer = corpus.tokenizer
         vocab = Vocab(recipe.scored_rows, tokenizer.size, tokenizer.special)
         self.replicas = replicas
@@ -61,6 +65,8 @@ class Session:
         self.words = 0  # that were read in them
         self.reached: tuple[int, ...] = ()  # the budgets of words that the last of them reached
         self.losses: dict[int, float] = {}  # of the validation split, after which update
+        self.starting: Mapping[str, Array] = {}  # another model's weights
+        self.taken: list[str] = []  # those of them that this one began with
         self.saver = Saver()
         self.saved_at = time.monotonic()
 
@@ -73,7 +79,9 @@ class Session:
         taken = {name for name in found if name in own and tuple(own[name].shape) == found[name].shape}
         if not taken:
             raise UserError(f"--init-from {starting.where} has no weight that fits this recipe by name and shape")
-        self.engine.restore({name: found[name] for name in taken})
+        for name in taken:
+            self.engine.restore({name: found[name]})
+        self.starting, self.taken = found, sorted(taken)
         told = f"{len(taken)} of {len(own)} weights and the tokenizer taken from {starting.where}"
         fresh, left = sorted(own.keys() - taken), sorted(found.keys() - taken)
         for what, names in (("fresh", fresh), ("left out", left)):
@@ -105,26 +113,41 @@ class Session:
 
     def restore(self, found: Path | None) -> None:
         """Goes on from a checkpoint, the newest whole one of the run; from the start where that is None."""
+        names: list[str] = []
+        if self.engine.cut:
+            found = self._told(found)
+        if found is not None and (self.replicas.chief or self.engine.cut):
+            names = self._read(found)
         if self.replicas.chief:
-            self._read(found)
+            checkpoint.tidy(self.folder, self.step)
+            checkpoint.give_names(self.folder, self.step, names)  # a run may be killed before they are there
+            kept = run.cut_metrics(self.folder, self.step)
+            self.losses = {line["step"]: line["loss"] for line in kept if line["split"] == "valid"}
         self._spread()
 
-    def _read(self, found: Path | None) -> None:
-        names: list[str] = []
-        if found is not None:
-            weights, slots, memory, state = checkpoint.load(found)
-            own = self.learner.weights | self.optimizer.slots | self.engine.memory_state()
-            shapes = weights.shapes | slots.shapes | (memory.shapes if memory is not None else {})
-            fault = f"the tensors in {found} do not fit its recipe"
-            check_shapes(fault, {name: tuple(value.shape) for name, value in own.items()}, shapes)
-            self.engine.restore(weights, slots, memory or {})
-            self.step, self.words = state["step"], state.get("words", 0)  # 0 where words were not counted yet
-            names = state.get("names", [])
-            say(f"resumed from {found}")
-        checkpoint.tidy(self.folder, self.step)
-        checkpoint.give_names(self.folder, self.step, names)  # a run may be killed before they are there
-        kept = run.cut_metrics(self.folder, self.step)
-        self.losses = {line["step"]: line["loss"] for line in kept if line["split"] == "valid"}
+    def _told(self, found: Path | None) -> Path | None:
+        """The checkpoint of worker 0, in its folder, which is everybody's from here on."""
+        where, name = self.replicas.exchange((str(self.folder.absolute()), found and found.name))[0]
+        self.shared = Path(where)
+        seen = self.replicas.exchange((self.shared / run.RECIPE).is_file())
+        if not all(seen):
+            raise UserError(
+                f"worker {seen.index(False)} does not see {where!r}, the folder of worker 0; where a mesh cuts weights"
+                " the run's folder must be on a disk that all workers share"
+            )
+        return name and self.shared / "checkpoints" / name
+
+    def _read(self, found: Path) -> list[str]:
+        """Goes on from a checkpoint; returns its names."""
+        weights, slots, memory, state = checkpoint.load(found)
+        own = self.learner.weights | self.optimizer.slots | self.engine.memory_state()
+        shapes = weights.shapes | slots.shapes | (memory.shapes if memory is not None else {})
+        fault = f"the tensors in {found} do not fit its recipe"
+        check_shapes(fault, {name: tuple(value.shape) for name, value in own.items()}, shapes)
+        self.engine.restore(weights, slots, memory or {})
+        self.step, self.words = state["step"], state.get("words", 0)  # 0 where words were not counted yet
+        say(f"resumed from {found}")
+        return state.get("names", [])
 
     def _spread(self) -> None:
         """All workers go on from where worker 0 is."""
@@ -132,7 +155,10 @@ class Session:
             return
         self.step, self.words, losses = self.replicas.exchange((self.step, self.words, list(self.losses.items())))[0]
         self.losses = dict(losses)
-        self.spread_weights()
+        if self.engine.cut:
+            self._spread_taken()
+            return
+        self._spread_weights()
         slots = self.replicas.spread({name: np.asarray(slot) for name, slot in self.optimizer.slots.items()})
         for name, value in slots.items():
             self.optimizer.slots[name].assign(value)
@@ -140,10 +166,21 @@ class Session:
             remembered = {name: np.asarray(value) for name, value in self.engine.memory_state().items()}
             self.engine.memory.restore(self.replicas.spread(remembered))
 
-    def spread_weights(self) -> None:
+    def take_weights(self, folder: Path) -> None:
+        """All workers take the weights of a checkpoint that worker 0 has written."""
+        if self.replicas.chief or self.engine.cut:
+            self.engine.restore(checkpoint.tensors(folder, checkpoint.WEIGHTS))
+        if not self.engine.cut and self.replicas.workers > 1:
+            self._spread_weights()
+
+    def _spread_taken(self) -> None:
+        """All workers take what worker 0 took of another model, one weight at a time; the rest all have drawn alike."""
+        for name in self.replicas.exchange(self.taken)[0]:
+            own = self.starting[name] if self.replicas.chief else np.zeros(self.learner.weights[name].shape)
+            self.engine.restore(self.replicas.spread({name: np.asarray(own, np.float32)}))
+
+    def _spread_weights(self) -> None:
         """All workers take the weights of worker 0."""
-        if self.replicas.workers == 1:
-            return
         weights = {name: np.asarray(weight) for name, weight in self.learner.weights.items()}
         self.engine.restore(self.replicas.spread(weights))
 
@@ -163,23 +200,36 @@ class Session:
     def begin_save(self) -> None:
         """Writes a checkpoint of this moment while training goes on."""
         self.saved_at = time.monotonic()
-        state = self.engine.state()
-        if self.replicas.chief:
-            self.saver.begin(self.step, partial(self._save, self._state(), *state, dict(self.losses)))
+        if (write := self._fetched()) is not None:
+            self.saver.begin(self.step, write)
 
     def save(self) -> None:
         """Writes a checkpoint of this moment, unless it is written, and returns when it is on the disk."""
         self.saver.wait()
-        state = self.engine.state()
-        if not self.replicas.chief:
+        if (write := self._fetched()) is None:
             return
         try:
-            self._save(self._state(), *state, self.losses)
+            write()
         except OSError as error:
             raise RunFailed(
                 f"the last checkpoint could not be written to {self.folder} ({error});"
                 " with more room --resume continues from the one before"
             ) from None
+
+    def _fetched(self) -> Callable[[], None] | None:
+        """Fetches this moment's state; what writes this process's share of it, None where it has none."""
+        share, there = None, False
+        if self.engine.cut:
+            (share,) = self.replicas.shares
+            self.saver.wait()
+            self.replicas.exchange(None)  # all have waited
+            if self.replicas.chief:
+                checkpoint.clear(self.shared)
+            there = self.replicas.exchange(checkpoint.folder_of(self.shared, self.step).exists())[0]
+        state = self.engine.state()
+        if self.replicas.chief or (share and not there):
+            return partial(self._save, self._state(), *state, dict(self.losses), share)
+        return None
 
     def _state(self) -> dict[str, Any]:
         """Where the run is; `names` are those of its checkpoint, were it saved now."""
@@ -194,9 +244,12 @@ class Session:
         slots: dict[str, Any],
         memory: dict[str, Any],
         losses: dict[int, float],
+        share: Share | None,
     ) -> None:
         """The lines of metrics.jsonl up to a checkpoint's step are on the disk before it is."""
-        disk.flush(self.folder / run.METRICS)
-        checkpoint.save(self.folder, state["step"], weights, slots, memory, state)
-        checkpoint.give_names(self.folder, state["step"], state["names"])
-        checkpoint.drop(self.folder, self.recipe.train, losses)
+        if self.replicas.chief:
+            disk.flush(self.folder / run.METRICS)
+        checkpoint.save(self.shared, state["step"], weights, slots, memory, state, share)
+        if self.replicas.chief:
+            checkpoint.give_names(self.folder, state["step"], state["names"])
+            checkpoint.drop(self.folder, self.recipe.train, losses)

@@ -58,6 +58,8 @@ class Engine(Evaluator):
     memory: what the rows of an update go on from, where they are a stream's; else None.
     """
 
+    cut = False  # every replica has whole weights
+
     def __init__(self, learner: Learner, optimizer: Optimizer, replicas: Replicas | None = None):
         super().__init__(learner, replicas)
         self.optimizer = optimizer

@@ -18,6 +18,7 @@ from zoo.batch import Array, Batch
 from zoo.kernels import adam as kernel
 from zoo.kernels.random import RowNoise
 from zoo.network.memory import Memory, memory_of
+from zoo.tensors import part_name, part_of
 from zoo.train.optimizer import Optimizer, decays
 from zoo.train.replicas_jax import Replicas
 from zoo.train.start import Learner
@@ -95,16 +96,23 @@ class Evaluator:
             variable.assign(values[name])
 
     def _place(self, variables: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Gives variables these values, laid out over the devices as their weights are."""
-        for name, value in values.items():
+        """Gives variables these values, laid out over the devices as their weights are; each device's part is read
+        alone."""
+
+        def part(name: str, index: Any) -> np.ndarray:
+            return np.asarray(part_of(values, name, index), np.float32)
+
+        for name in values:
             weight = name if name in self.placing else name.rpartition(".")[0]  # a slot lives where its weight does
-            variables[name].assign(_laid_out(np.asarray(value, np.float32), self.placing[weight]))
+            shape, placing = tuple(variables[name].shape), self.placing[weight]
+            variables[name].assign(jax.make_array_from_callback(shape, placing, partial(part, name)))
 
 
 class Engine(Evaluator):
     """Runs updates of one learner.
 
-    memory: what the rows of an update go on from, where they are a stream's; else None.
+    memory: what the rows of an update go on from, where they are a stream's; else None. cut: whether devices have parts
+    of weights, which are saved in parts.
     """
 
     def __init__(self, learner: Learner, optimizer: Optimizer, replicas: Replicas | None = None):
@@ -115,6 +123,7 @@ class Engine(Evaluator):
         streams = recipe.streams if recipe.data.rows == "stream" else None
         self.memory = memory_of(recipe, streams, learner.network.compute_dtype)
         self.scales = learner.objective.scales
+        self.cut = any(not placing.is_fully_replicated for placing in self.placing.values())
         self._place(optimizer.slots, {name: slot.value for name, slot in optimizer.slots.items()})
         self.failed = keras.Variable(HEALTHY, dtype="int32", trainable=False, name="failed")
         self.failed.assign(_laid_out(np.asarray(HEALTHY, np.int32), self.replicas.everywhere))
@@ -159,9 +168,10 @@ class Engine(Evaluator):
 
     def state(self) -> tuple[Values, Values, Values]:
         """The weights, the optimizer's slots and the memory as they are now, by name, on the host: the devices' own
-        memory is the next update's."""
+        memory is the next update's. What is cut is never whole there; this process's parts have names of their own
+        (zoo/tensors.py), and of equal parts one process has one."""
         weights, slots, _ = self._state()
-        return jax.device_get(weights), jax.device_get(slots), self.remembered()
+        return _fetched(weights), _fetched(slots), self.remembered()
 
     def memory_state(self) -> Values:
         """What the streams remember, by name; nothing where rows are no streams."""
@@ -251,6 +261,16 @@ class Engine(Evaluator):
             new_weights[name], new_slots[f"{name}.m"], new_slots[f"{name}.v"] = kept
         failed = jnp.where(healthy | (failed != HEALTHY), failed, update)
         return new_weights, new_slots, jax.lax.with_sharding_constraint(failed, self.replicas.everywhere), norm
+
+
+def _fetched(values: Values) -> Values:
+    """The parts of arrays that this process writes, on the host."""
+    return {
+        part_name(name, shard.index, value.shape): np.asarray(shard.data)
+        for name, value in values.items()
+        for shard in value.addressable_shards
+        if shard.replica_id == 0
+    }
 
 
 def _laid_out(value: np.ndarray, placing: jax.sharding.NamedSharding) -> jax.Array:

@@ -57,7 +57,7 @@ class Workers:
         """
         flat = np.concatenate([np.ravel(value).astype(np.float32) for value in values.values()])
         for begin in range(0, len(flat), CHUNK):
-            own = np.zeros(CHUNK, np.float32)
+            own = np.zeros(min(CHUNK, 1 << len(flat).bit_length()), np.float32)
             part = flat[begin : begin + CHUNK]
             own[: len(part)] = part if self.chief else 0
             part[:] = self._added(own)[: len(part)]
