@@ -25,7 +25,11 @@ def losses(bench) -> list[dict[str, float]]:
 def equality(name: str, micro_rows: str, model: str, train: str = "{}") -> list[dict[str, float]]:
     from shrunk import Bench
 
-    return losses(Bench(name, int(micro_rows), json.loads(model), updates=UPDATES, **json.loads(train)))
+    bench = Bench(name, int(micro_rows), json.loads(model), updates=UPDATES, **json.loads(train))
+    found = losses(bench)
+    weights, slots, _ = bench.engine.state()
+    assert {value.dtype.name for value in (*weights.values(), *slots.values())} == {"float32"}
+    return found
 
 
 def on_mesh(name: str, mesh: str, micro_rows: str) -> dict[str, Any]:
