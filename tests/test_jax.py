@@ -42,3 +42,9 @@ def test_twenty_updates_have_the_same_losses(name: str, dropout: bool) -> None:
     for number in range(UPDATES):
         del here[number]["norm"], there[number]["norm"]
         assert there[number] == pytest.approx(here[number], rel=1e-4), f"update {number}"
+
+
+def test_the_loss_goes_back_by_its_formula() -> None:
+    exact, rounded = on_jax("cross_entropy")
+    assert exact < 1e-6
+    assert rounded < 1e-2

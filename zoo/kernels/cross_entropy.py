@@ -47,12 +47,12 @@ def cross_entropy(logits: Any, target: Any, weight: Any, smoothing: float = 0.0)
     smoothing: how much of the target's chance is shared out among all other words. The statistics are float32 whatever
     the logits are; the logits' gradient has the logits' dtype.
     """
+    target_N, weight_N = ops.reshape(target, (-1,)), ops.reshape(weight, (-1,))
     if keras.backend.backend() != "tensorflow":
-        return reference_cross_entropy(logits, target, weight, smoothing)
+        return _in_one_graph(smoothing)(ops.reshape(logits, (-1, logits.shape[-1])), None, target_N, weight_N)
     import tensorflow as tf
 
     both_ways = _both_ways(smoothing)
-    target_N, weight_N = ops.reshape(target, (-1,)), ops.reshape(weight, (-1,))
 
     @tf.custom_gradient
     def fused(logits_NV: Any) -> Any:
@@ -67,10 +67,13 @@ def projected_cross_entropy(
 ) -> Any:
     """The same of the logits x @ table^T + bias (or None), which never exist all at once: float32 scalar.
 
-    Their gradient is taken as soon as they are there, so that only those of x, table and bias are kept.
+    Their gradient is taken as soon as they are there, so that only those of x, table and bias are kept. Under JAX they
+    do exist all at once, in the compute dtype.
     """
+    if keras.backend.backend() != "tensorflow":
+        return _in_one_graph(smoothing)(matmul_transposed(x_ND, table_VD), bias_V, target_N, weight_N)
     count, words = x_ND.shape[0], table_VD.shape[0]
-    if keras.backend.backend() != "tensorflow" or count is None:
+    if count is None:
         return reference_projected(x_ND, table_VD, bias_V, target_N, weight_N, smoothing)
     import tensorflow as tf
 
@@ -128,3 +131,39 @@ def _both_ways(smoothing: float) -> Any:
         return loss, tf.cast(back_NV, logits_NV.dtype), None if bias_V is None else tf.reduce_sum(back_NV, axis=0)
 
     return both_ways
+
+
+@cache
+def _in_one_graph(smoothing: float) -> Any:
+    """The loss by JAX, whose compiler sees the matmuls too; the way back by its formula.
+
+    What is kept for it is the logits in their own dtype and a number for each token; operation by operation it would be
+    float32 exponentials of all logits, and zeros for all of them that a token's gradient is written into.
+    """
+    import jax
+
+    def exact_and_hit(logits_NV: Any, bias_V: Any, target_N: Any) -> tuple[Any, Any]:
+        exact_NV = ops.cast(logits_NV, "float32") + (0.0 if bias_V is None else bias_V)
+        return exact_NV, ops.arange(logits_NV.shape[1])[None] == ops.cast(target_N, "int32")[:, None]
+
+    def forwards(logits_NV: Any, bias_V: Any, target_N: Any, weight_N: Any) -> tuple[Any, Any]:
+        exact_NV, hit_NV = exact_and_hit(logits_NV, bias_V, target_N)
+        all_N: Any = ops.logsumexp(exact_NV, axis=-1)
+        expected_N: Any = ops.sum(ops.where(hit_NV, exact_NV, 0.0), axis=-1)
+        if smoothing:
+            each, extra = _shared_out(smoothing, logits_NV.shape[1])
+            expected_N = extra * expected_N + each * ops.sum(exact_NV, axis=-1)
+        return ops.sum(weight_N * (all_N - expected_N)), (logits_NV, bias_V, target_N, weight_N, all_N)
+
+    def backwards(kept: Any, upstream: Any) -> tuple[Any, Any, None, None]:
+        logits_NV, bias_V, target_N, weight_N, all_N = kept
+        exact_NV, hit_NV = exact_and_hit(logits_NV, bias_V, target_N)
+        each, extra = _shared_out(smoothing, logits_NV.shape[1])
+        back_NV: Any = ops.exp(exact_NV - all_N[:, None]) - ops.where(hit_NV, extra + each, each)
+        back_NV = back_NV * (weight_N * upstream)[:, None]
+        of_bias_V = None if bias_V is None else ops.sum(back_NV, axis=0)
+        return ops.cast(back_NV, logits_NV.dtype), of_bias_V, None, None
+
+    loss = jax.custom_vjp(lambda *given: forwards(*given)[0])
+    loss.defvjp(forwards, backwards)
+    return loss
