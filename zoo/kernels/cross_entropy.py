@@ -143,8 +143,10 @@ def _in_one_graph(smoothing: float) -> Any:
     import jax
 
     def exact_and_hit(logits_NV: Any, bias_V: Any, target_N: Any) -> tuple[Any, Any]:
-        exact_NV = ops.cast(logits_NV, "float32") + (0.0 if bias_V is None else bias_V)
-        return exact_NV, ops.arange(logits_NV.shape[1])[None] == ops.cast(target_N, "int32")[:, None]
+        word_V: Any = ops.arange(logits_NV.shape[1])
+        hit_NV: Any = word_V[None] == ops.expand_dims(ops.cast(target_N, "int32"), 1)
+        exact_NV: Any = ops.cast(logits_NV, "float32")
+        return exact_NV if bias_V is None else exact_NV + bias_V, hit_NV
 
     def forwards(logits_NV: Any, bias_V: Any, target_N: Any, weight_N: Any) -> tuple[Any, Any]:
         exact_NV, hit_NV = exact_and_hit(logits_NV, bias_V, target_N)
@@ -152,15 +154,16 @@ def _in_one_graph(smoothing: float) -> Any:
         expected_N: Any = ops.sum(ops.where(hit_NV, exact_NV, 0.0), axis=-1)
         if smoothing:
             each, extra = _shared_out(smoothing, logits_NV.shape[1])
-            expected_N = extra * expected_N + each * ops.sum(exact_NV, axis=-1)
+            everything_N: Any = ops.sum(exact_NV, axis=-1)
+            expected_N = extra * expected_N + each * everything_N
         return ops.sum(weight_N * (all_N - expected_N)), (logits_NV, bias_V, target_N, weight_N, all_N)
 
     def backwards(kept: Any, upstream: Any) -> tuple[Any, Any, None, None]:
         logits_NV, bias_V, target_N, weight_N, all_N = kept
         exact_NV, hit_NV = exact_and_hit(logits_NV, bias_V, target_N)
         each, extra = _shared_out(smoothing, logits_NV.shape[1])
-        back_NV: Any = ops.exp(exact_NV - all_N[:, None]) - ops.where(hit_NV, extra + each, each)
-        back_NV = back_NV * (weight_N * upstream)[:, None]
+        share_NV: Any = ops.exp(exact_NV - all_N[:, None])
+        back_NV = (share_NV - ops.where(hit_NV, extra + each, each)) * (weight_N * upstream)[:, None]
         of_bias_V = None if bias_V is None else ops.sum(back_NV, axis=0)
         return ops.cast(back_NV, logits_NV.dtype), of_bias_V, None, None
 
