@@ -26,8 +26,10 @@ def shares(update: Any) -> dict[str, float]:
     in which the device ran any kernel."""
     import jax
 
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = options.host_tracer_level = 0  # what the host does would be slower for being told
     with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
+        with jax.profiler.trace(folder, profiler_options=options):
             float([update() for _ in range(TRACED)][-1])
         found = kernels(read(Path(folder)))
     return {} if found is None else {"matmul_share": found.matmul / found.every, "busy_share": found.every / found.span}
