@@ -48,8 +48,10 @@ def cross_entropy(logits: Any, target: Any, weight: Any, smoothing: float = 0.0)
     the logits are; the logits' gradient has the logits' dtype.
     """
     target_N, weight_N = ops.reshape(target, (-1,)), ops.reshape(weight, (-1,))
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() == "jax":
         return _in_one_graph(smoothing)(ops.reshape(logits, (-1, logits.shape[-1])), None, target_N, weight_N)
+    if keras.backend.backend() != "tensorflow":
+        return reference_cross_entropy(logits, target, weight, smoothing)
     import tensorflow as tf
 
     both_ways = _both_ways(smoothing)
@@ -70,10 +72,10 @@ def projected_cross_entropy(
     Their gradient is taken as soon as they are there, so that only those of x, table and bias are kept. Under JAX they
     do exist all at once, in the compute dtype.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() == "jax":
         return _in_one_graph(smoothing)(matmul_transposed(x_ND, table_VD), bias_V, target_N, weight_N)
     count, words = x_ND.shape[0], table_VD.shape[0]
-    if count is None:
+    if keras.backend.backend() != "tensorflow" or count is None:
         return reference_projected(x_ND, table_VD, bias_V, target_N, weight_N, smoothing)
     import tensorflow as tf
 
