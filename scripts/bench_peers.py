@@ -15,7 +15,7 @@ of `zoo show`. Writes its tables into docs/performance.md.
 import argparse
 import json
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peers import ROOT, Numbers, in_turns, machine, peer_python, publish
 
@@ -48,10 +48,25 @@ CASES = {
 }
 
 
+def described(name: str, case: Case, precision: str) -> dict[str, Any]:
+    """What a peer is told of a recipe's work."""
+    found = recipe(name)
+    model = found.model
+    return {
+        **case._asdict(),
+        "precision": precision,
+        "vocabulary": found.tokenizer.size,
+        "width": model.width,
+        "layers": model.layers,
+        "heads": model.heads,
+        "inner": model.inner_width,
+        "dropout": model.dropout,
+    }
+
+
 def commands(name: str, precision: str) -> dict[str, list[str]]:
     """What measures ours and every peer's, by the words of the table."""
-    case, found = CASES[name], recipe(name)
-    model = found.model
+    case = CASES[name]
     ours = [
         sys.executable,
         "-m",
@@ -66,16 +81,7 @@ def commands(name: str, precision: str) -> dict[str, list[str]]:
     ]
     for setting in (f"train.precision={precision}", *case.changes):
         ours += ["--set", setting]
-    given = {
-        **case._asdict(),
-        "precision": precision,
-        "vocabulary": found.tokenizer.size,
-        "width": model.width,
-        "layers": model.layers,
-        "heads": model.heads,
-        "inner": model.inner_width,
-        "dropout": model.dropout,
-    }
+    given = described(name, case, precision)
     modes = PEERS if case.family in ("gpt2", "bert") else ("eager", "compile")
     script = [str(peer_python()), str(ROOT / "scripts/peer_training.py")]
     return {ZOO: ours} | {PEERS[mode]: [*script, mode, json.dumps(given)] for mode in modes}

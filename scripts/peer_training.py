@@ -2,7 +2,7 @@
 
     .venv-peers/bin/python scripts/peer_training.py eager|compile|keras_hub '{"family": "gpt2", "rows": 4, ...}'
 
-See bench_peers.py, which asks for it. Prints one line of JSON.
+See bench_peers.py and bench_gpu.py, which ask for it. Prints one line of JSON, {} where the rows do not fit a GPU.
 """
 
 import json
@@ -30,11 +30,25 @@ def seconds_of(update: Callable[[], object]) -> float:
     return statistics.median(taken[WARM_UPDATES:])
 
 
-def transformers_update(given: dict[str, Any], compiled: bool) -> Callable[[], object]:
-    """An update of the class of transformers that has this family's objective."""
+def timed(update: Callable[[], Any], updates: int) -> dict[str, float]:
+    """Seconds of the first update, which compiles, and of each of `updates` more, which a device may do behind the
+    caller: their last result is read at the end."""
+    begin = time.perf_counter()
+    float(update())
+    found = {"first_update_seconds": time.perf_counter() - begin}
+    float(update())
+    begin = time.perf_counter()
+    float([update() for _ in range(updates)][-1])
+    return found | {"update_seconds": (time.perf_counter() - begin) / updates}
+
+
+def transformers_update(given: dict[str, Any], compiled: bool) -> Callable[[], Any]:
+    """An update of the class of transformers that has this family's objective; it gives a number it has changed."""
     import torch  # pyright: ignore[reportMissingImports]
     import transformers  # pyright: ignore[reportMissingImports]
 
+    device = given.get("device", "cpu")
+    torch.set_default_device(device)
     torch.manual_seed(0)
     B, T, P, V = (given[name] for name in ("rows", "tokens", "places", "vocabulary"))
     width, layers, heads, inner = (given[name] for name in ("width", "layers", "heads", "inner"))
@@ -89,14 +103,16 @@ def transformers_update(given: dict[str, Any], compiled: bool) -> Callable[[], o
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     forward = torch.compile(model) if compiled else model
+    last = list(model.parameters())[-1]
 
-    def update() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=given["precision"] == "bfloat16"):
+    def update() -> Any:
+        with torch.autocast(device, torch.bfloat16, enabled=given["precision"] == "bfloat16"):
             loss = forward(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        return last.detach().flatten()[0]
 
     return update
 
@@ -147,11 +163,33 @@ def matmul_rate(precision: str) -> float:
     return 2 * SIDE**3 / best
 
 
+def on_gpu(given: dict[str, Any], compiled: bool) -> dict[str, Any]:
+    """What bench_gpu.py asks for: whole updates one behind the other, and the most memory that tensors took."""
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers  # pyright: ignore[reportMissingImports]
+
+    try:
+        found: dict[str, Any] = timed(transformers_update(given, compiled), given["updates"])
+    except torch.OutOfMemoryError:
+        return {}
+    found["tokens_per_second"] = given["rows"] * given["tokens"] / found["update_seconds"]
+    on_cpu = given["device"] == "cpu"
+    found["peak_bytes"] = peak_rss_bytes() if on_cpu else torch.cuda.max_memory_allocated()
+    return found | {"versions": f"torch {torch.__version__}, transformers {transformers.__version__}"}
+
+
+def peak_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def main() -> None:
     mode, given = sys.argv[1], json.loads(sys.argv[2])
+    if "updates" in given:
+        print(json.dumps(on_gpu(given, mode == "compile")))
+        return
     update = keras_hub_update(given) if mode == "keras_hub" else transformers_update(given, mode == "compile")
     found = {"tokens_per_second": given["rows"] * given["tokens"] / seconds_of(update)}
-    found["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    found["peak_rss_bytes"] = peak_rss_bytes()
     if mode != "keras_hub":
         found["matmul_flops_per_second"] = matmul_rate(given["precision"])
     print(json.dumps(found))

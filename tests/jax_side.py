@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from zoo.train.start import use_backend
+from zoo.train.start import start_backend, use_backend
 
 UPDATES = 20
 MESHES = ({"fsdp": 8}, {"data": 2, "fsdp": 2, "model": 2}, {"data": 4, "model": 2})
@@ -141,8 +141,37 @@ def attention(causal: str) -> dict[str, float]:
     return {name: float(jnp.abs(one - other).max()) for name, one, other in pairs} | {"called": len(called)}
 
 
+def cross_entropy() -> list[float]:
+    """How far the loss and its gradients are from plain operations', relative to the largest number, over all cases."""
+    import jax
+    import numpy as np
+
+    from zoo.kernels.cross_entropy import projected_cross_entropy, reference_projected
+
+    draw = np.random.default_rng(0)
+    target, weight = draw.integers(0, 31, 13).astype(np.int32), draw.random(13).astype(np.float32)
+    furthest = []
+    for dtype in ("float32", "bfloat16"):
+        x, table = (jax.numpy.asarray(draw.standard_normal(shape), dtype) for shape in ((13, 8), (31, 8)))
+        found = []
+        for bias in (None, jax.numpy.asarray(draw.standard_normal(31), "float32")):
+            for smoothing in (0.0, 0.1):
+                got, wanted = (
+                    jax.value_and_grad(
+                        lambda *given, of=of, s=smoothing: 0.37 * of(*given, target, weight, s), (0, 1, 2)
+                    )(x, table, bias)
+                    for of in (projected_cross_entropy, reference_projected)
+                )
+                for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+                    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+                    found.append(np.abs(one - other).max() / np.abs(other).max())
+        furthest.append(max(found))
+    return furthest
+
+
 def main(what: str, *arguments: str) -> None:
     use_backend("jax")
+    start_backend()
     print(json.dumps(globals()[what](*arguments)))
 
 

@@ -213,3 +213,9 @@ def test_dropout_draws_the_same_bits(tmp_path: Path) -> None:
         expected = reference_words(seed, update, "blocks.1.attend", first, rows, size)
         drawn = on_jax("noise", *(str(number) for number in (seed, update, first, rows, size)))
         assert drawn == [int(expected.astype(np.uint64).sum()), expected[-1, -8:].tolist()]
+
+
+def test_the_loss_goes_back_by_its_formula() -> None:
+    exact, rounded = on_jax("cross_entropy")
+    assert exact < 1e-6
+    assert rounded < 1e-2

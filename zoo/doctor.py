@@ -98,12 +98,12 @@ def _backend() -> Iterator[Finding]:
 
 
 def _arithmetic() -> Iterator[Finding]:
-    from zoo.kernels.probe import SIDE, matmul_speed
+    from zoo.kernels.probe import matmul_speed
 
     for dtype, most in MOST_ERROR.items():
         speed = matmul_speed(dtype, seconds=1.0)
         right = speed.error <= most
-        told = f"{dtype} matrix products: {speed.gflops:,.0f} GFLOP/s ({SIDE} x {SIDE})"
+        told = f"{dtype} matrix products: {speed.gflops:,.0f} GFLOP/s ({speed.side} x {speed.side})"
         yield (FINE, told) if right else (BAD, f"{told}, wrong by {speed.error:.2g} where {most:g} is allowed")
 
 

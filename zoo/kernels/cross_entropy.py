@@ -47,12 +47,14 @@ def cross_entropy(logits: Any, target: Any, weight: Any, smoothing: float = 0.0)
     smoothing: how much of the target's chance is shared out among all other words. The statistics are float32 whatever
     the logits are; the logits' gradient has the logits' dtype.
     """
+    target_N, weight_N = ops.reshape(target, (-1,)), ops.reshape(weight, (-1,))
+    if keras.backend.backend() == "jax":
+        return _in_one_graph(smoothing)(ops.reshape(logits, (-1, logits.shape[-1])), None, target_N, weight_N)
     if keras.backend.backend() != "tensorflow":
         return reference_cross_entropy(logits, target, weight, smoothing)
     import tensorflow as tf
 
     both_ways = _both_ways(smoothing)
-    target_N, weight_N = ops.reshape(target, (-1,)), ops.reshape(weight, (-1,))
 
     @tf.custom_gradient
     def fused(logits_NV: Any) -> Any:
@@ -67,8 +69,11 @@ def projected_cross_entropy(
 ) -> Any:
     """The same of the logits x @ table^T + bias (or None), which never exist all at once: float32 scalar.
 
-    Their gradient is taken as soon as they are there, so that only those of x, table and bias are kept.
+    Their gradient is taken as soon as they are there, so that only those of x, table and bias are kept. Under JAX they
+    do exist all at once, in the compute dtype.
     """
+    if keras.backend.backend() == "jax":
+        return _in_one_graph(smoothing)(matmul_transposed(x_ND, table_VD), bias_V, target_N, weight_N)
     count, words = x_ND.shape[0], table_VD.shape[0]
     if keras.backend.backend() != "tensorflow" or count is None:
         return reference_projected(x_ND, table_VD, bias_V, target_N, weight_N, smoothing)
@@ -128,3 +133,42 @@ def _both_ways(smoothing: float) -> Any:
         return loss, tf.cast(back_NV, logits_NV.dtype), None if bias_V is None else tf.reduce_sum(back_NV, axis=0)
 
     return both_ways
+
+
+@cache
+def _in_one_graph(smoothing: float) -> Any:
+    """The loss by JAX, whose compiler sees the matmuls too; the way back by its formula.
+
+    What is kept for it is the logits in their own dtype and a number for each token; operation by operation it would be
+    float32 exponentials of all logits, and zeros for all of them that a token's gradient is written into.
+    """
+    import jax
+
+    def exact_and_hit(logits_NV: Any, bias_V: Any, target_N: Any) -> tuple[Any, Any]:
+        word_V: Any = ops.arange(logits_NV.shape[1])
+        hit_NV: Any = word_V[None] == ops.expand_dims(ops.cast(target_N, "int32"), 1)
+        exact_NV: Any = ops.cast(logits_NV, "float32")
+        return exact_NV if bias_V is None else exact_NV + bias_V, hit_NV
+
+    def forwards(logits_NV: Any, bias_V: Any, target_N: Any, weight_N: Any) -> tuple[Any, Any]:
+        exact_NV, hit_NV = exact_and_hit(logits_NV, bias_V, target_N)
+        all_N: Any = ops.logsumexp(exact_NV, axis=-1)
+        expected_N: Any = ops.sum(ops.where(hit_NV, exact_NV, 0.0), axis=-1)
+        if smoothing:
+            each, extra = _shared_out(smoothing, logits_NV.shape[1])
+            everything_N: Any = ops.sum(exact_NV, axis=-1)
+            expected_N = extra * expected_N + each * everything_N
+        return ops.sum(weight_N * (all_N - expected_N)), (logits_NV, bias_V, target_N, weight_N, all_N)
+
+    def backwards(kept: Any, upstream: Any) -> tuple[Any, Any, None, None]:
+        logits_NV, bias_V, target_N, weight_N, all_N = kept
+        exact_NV, hit_NV = exact_and_hit(logits_NV, bias_V, target_N)
+        each, extra = _shared_out(smoothing, logits_NV.shape[1])
+        share_NV: Any = ops.exp(exact_NV - all_N[:, None])
+        back_NV = (share_NV - ops.where(hit_NV, extra + each, each)) * (weight_N * upstream)[:, None]
+        of_bias_V = None if bias_V is None else ops.sum(back_NV, axis=0)
+        return ops.cast(back_NV, logits_NV.dtype), of_bias_V, None, None
+
+    loss = jax.custom_vjp(lambda *given: forwards(*given)[0])
+    loss.defvjp(forwards, backwards)
+    return loss

@@ -14,7 +14,7 @@ from zoo.schema import Recipe
 from zoo.train import engines
 from zoo.train.budget import fast_rows, fitting_rows, largest_rows
 from zoo.train.cluster import cluster
-from zoo.train.feed import Feed, rows_of
+from zoo.train.feed import Feed, Update, rows_of
 from zoo.train.start import Learner, nominal_vocab, settled
 
 if TYPE_CHECKING:
@@ -59,10 +59,14 @@ class Workload(NamedTuple):
         begin = time.perf_counter()
         update = self.feed.update(number)
         made = time.perf_counter()
-        factors = update.factors(self.engine.scales)
-        _, norm = self.engine.update(update.batches[0], factors, 1e-5, number, update.firsts[0])
-        float(norm)  # waits for the device
+        float(self.update(update))  # waits for the device
         return made - begin, time.perf_counter() - made
+
+    def update(self, made: Update) -> Any:
+        """The gradient's norm of an update, which the device may still be computing."""
+        factors = made.factors(self.engine.scales)
+        _, norm = self.engine.update(made.batches[0], factors, 1e-5, made.number, made.firsts[0])
+        return norm
 
 
 def workload(recipe: Recipe, rows: int | None = None, context: int | None = None) -> Workload:
