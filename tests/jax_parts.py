@@ -5,6 +5,8 @@ python tests/jax_parts.py FOLDER save ... trains on meshes of 8 devices and save
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -74,9 +76,8 @@ def save(folder: Path) -> dict[str, Any]:
             "cut": {each: count for each, count in parts.items() if count > 1},
         }
     for name, bench in benches.items():
-        with read_in_parts() as read:
+        with read_in_parts() as found[name]["read"]:
             found[name]["from"] = {other: gone_on(bench, folder / other) for other in MESHES}
-        found[name]["read"] = read
     return found
 
 
@@ -86,46 +87,41 @@ def read(folder: Path) -> dict[str, list[float]]:
     return {name: gone_on(bench, folder / name) for name in MESHES}
 
 
-class joined(list):  # noqa: N801
+@contextmanager
+def joined() -> Iterator[list[int]]:
     """How many numbers each array has that comes to the host from several devices while the block runs."""
+    from jax._src.array import ArrayImpl
 
-    def __enter__(self) -> "joined":
-        from jax._src.array import ArrayImpl
+    found, value = [], ArrayImpl._value
 
-        self.array, self.value = ArrayImpl, ArrayImpl._value
+    def fetched(array: Any) -> Any:
+        found.append(array.size)
+        return value.fget(array)
 
-        def fetched(array: Any) -> Any:
-            self.append(array.size)
-            return self.value.fget(array)
-
-        ArrayImpl._value = property(fetched)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.array._value = self.value
+    ArrayImpl._value = property(fetched)
+    try:
+        yield found
+    finally:
+        ArrayImpl._value = value
 
 
-class read_in_parts(list):  # noqa: N801
-    """Which share of an array is read at once while the block runs; nothing may be asked for whole."""
+@contextmanager
+def read_in_parts() -> Iterator[list[tuple[str, float]]]:
+    """Which share of a weight or slot is read at once while the block runs; nothing may be asked for whole."""
+    from zoo.tensors import CutTensors, TensorFile
 
-    def __enter__(self) -> "read_in_parts":
-        from zoo.tensors import CutTensors, TensorFile
+    found, kept = [], (CutTensors.part, CutTensors.__getitem__, TensorFile.__getitem__)
 
-        self.kept = CutTensors.part, CutTensors.__getitem__, TensorFile.__getitem__
+    def part(file: CutTensors, name: str, index: tuple[slice, ...]) -> Any:
+        value = kept[0](file, name, index)
+        found.append((name.removesuffix(".m").removesuffix(".v"), value.size / prod(file.shapes[name])))
+        return value
 
-        def part(file: CutTensors, name: str, index: tuple[slice, ...]) -> Any:
-            found = self.kept[0](file, name, index)
-            weight = name.removesuffix(".m").removesuffix(".v")
-            self.append((weight, found.size / prod(file.shapes[name])))
-            return found
-
-        CutTensors.part, CutTensors.__getitem__, TensorFile.__getitem__ = part, None, None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        from zoo.tensors import CutTensors, TensorFile
-
-        CutTensors.part, CutTensors.__getitem__, TensorFile.__getitem__ = self.kept
+    CutTensors.part, CutTensors.__getitem__, TensorFile.__getitem__ = part, None, None
+    try:
+        yield found
+    finally:
+        CutTensors.part, CutTensors.__getitem__, TensorFile.__getitem__ = kept
 
 
 if __name__ == "__main__":
