@@ -29,12 +29,10 @@ def start_tensorflow() -> None:
 
 
 def start_jax() -> None:
-    """Imports JAX, with all digits of float32 in its matmuls, which GPUs would round to TF32."""
+    """Imports JAX, and Keras, which looks for the unused packages too."""
     with _absent(*UNUSED if alone else ()), _uncollected():
-        import jax
-        import keras  # noqa: F401 -- imports what it can use, as TensorFlow does
-
-    jax.config.update("jax_default_matmul_precision", "highest")
+        import jax  # noqa: F401
+        import keras  # noqa: F401
 
 
 @contextmanager

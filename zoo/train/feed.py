@@ -13,6 +13,7 @@ from zoo.noise import Noise
 from zoo.objective import Objective
 from zoo.schema import Recipe
 
+WORDS = "words of an update"  # beside its tasks, where weights are added up
 EVALUATION_SEED = 1  # fixed noise, the same for every run and every evaluation
 
 

@@ -18,11 +18,10 @@ from zoo.progress import say
 from zoo.sections import Mesh
 from zoo.train import layout
 from zoo.train.cluster import Cluster
-from zoo.train.feed import Feed, Share, Update, ahead, filled, weights_of
+from zoo.train.feed import WORDS, Feed, Share, Update, ahead, filled, weights_of
 from zoo.train.workers import Workers
 
 SILENCE = 20  # seconds without a sign of life after which a worker counts as lost
-WORDS = "words of an update"  # beside its tasks
 
 
 class Replicas(Workers):

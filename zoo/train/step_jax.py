@@ -55,7 +55,14 @@ class Evaluator:
         return totals, right
 
     def _compiled(self, function: Callable[..., Any], donated: tuple[int, ...] = ()) -> Callable[..., Any]:
-        return jax.jit(function, donate_argnums=donated)
+        # float32 is float32 in matmuls too, which GPUs would round to TF32.
+        precision = "highest" if self.learner.network.compute_dtype == "float32" else "default"
+
+        def precisely(*given: Any) -> Any:
+            with jax.default_matmul_precision(precision):
+                return function(*given)
+
+        return jax.jit(precisely, donate_argnums=donated)
 
     def _evaluated(self, memory: Memory | None, weights: Values, remembered: Values, batch: Batch, first: Any) -> Any:
         totals, right, after = self._totals(weights, memory, remembered, batch, None, first)
