@@ -309,7 +309,7 @@ def test_pretrain_needs_no_option(told: Any, trainer: list[dict[str, Any]], tmp_
 
 def test_pretrain_hands_on_every_option(told: Any, trainer: list[dict[str, Any]]) -> None:
     options = "--data texts --out there --updates 7 --stop-at 3 --seed 5 --set model.layers=2 --resume --init-from old"
-    told("pretrain", "gpt2-nano", *options.split(), "--track", "wandb", "--track", "mlflow")
+    told("pretrain", "gpt2-nano", *options.split(), "--track", "wandb", "--track", "mlflow", "--engine", "jax")
     told("pretrain", "gpt2-nano", "--minutes", "2.5")
     first, second = trainer
     assert first == {
@@ -323,6 +323,7 @@ def test_pretrain_hands_on_every_option(told: Any, trainer: list[dict[str, Any]]
         "stop_at": 3,
         "minutes": None,
         "track": ["wandb", "mlflow"],
+        "engine": "jax",
     }
     assert second["minutes"] == 2.5
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from jax_parts import BEFORE, MESHES, bench_of, gone_on
+from test_jax import QUICK
 
 from zoo.errors import UserError
 from zoo.saved import open_saved
@@ -22,7 +23,7 @@ SIDE = Path(__file__).with_name("jax_parts.py")
 
 
 def devices(count: int) -> dict[str, str]:
-    return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+    return {**os.environ, "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={count}"}
 
 
 def side(folder: Path, what: str, count: int) -> Any:
