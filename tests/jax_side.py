@@ -7,7 +7,7 @@ from typing import Any
 from zoo.train.start import start_backend, use_backend
 
 UPDATES = 20
-MESHES = ({"fsdp": 8}, {"data": 2, "fsdp": 2, "model": 2}, {"data": 4, "model": 2})
+MESHES = ({"fsdp": 8}, {"data": 4, "model": 2}, {"data": 2, "fsdp": 2, "model": 2})
 
 
 def losses(bench) -> list[dict[str, float]]:
@@ -32,6 +32,12 @@ def equality(name: str, micro_rows: str, model: str, train: str = "{}") -> list[
     return found
 
 
+def bytes_on(device: Any, variables: dict[str, Any]) -> int:
+    """What a device holds of some variables."""
+    shards = [shard for variable in variables.values() for shard in variable.value.addressable_shards]
+    return sum(shard.data.nbytes for shard in shards if shard.device == device)
+
+
 def on_mesh(name: str, mesh: str, micro_rows: str) -> dict[str, Any]:
     """The losses of a recipe whose sizes a mesh divides, over all devices there are, and how often it was compiled."""
     from shrunk import Bench
@@ -45,18 +51,21 @@ def on_mesh(name: str, mesh: str, micro_rows: str) -> dict[str, Any]:
     engine = bench.engine
     return {
         "losses": found,
-        "compiled": [function._cache_size() for function in (engine._first, engine._part, engine._apply_sums)],
+        "compiled": [function._cache_size() for function in (engine._part, engine._apply_sums)],
         "bytes": {
-            str(device.id): sum(
-                shard.data.nbytes
-                for weight in bench.learner.weights.values()
-                for shard in weight.value.addressable_shards
-                if shard.device == device
-            )
-            for device in bench.engine.replicas.mesh.devices.flat
+            str(device.id): bytes_on(device, bench.learner.weights) for device in engine.replicas.mesh.devices.flat
         },
         "parameters": bench.learner.count_params(),
     }
+
+
+def emptied() -> list[float]:
+    """The gradient's norm of an update, and of a second one for which nothing was summed."""
+    from shrunk import Bench
+
+    bench = Bench("gpt2-small", 3)
+    bench.add(0)
+    return [float(bench.engine.apply(0.0, number)) for number in (0, 0)]
 
 
 def noise(*numbers: str) -> list[Any]:
@@ -78,7 +87,7 @@ def divisible(name: str) -> Any:
     """A small recipe whose width and vocabulary 8 devices divide."""
     from shrunk import shrunk
 
-    return shrunk(name, {"width": 32}).with_changes(tokenizer={"size": 104})
+    return shrunk(name, {"width": 32}, vocab=104)
 
 
 def held(names: str) -> dict[str, list[list[int]]]:
@@ -90,16 +99,12 @@ def held(names: str) -> dict[str, list[list[int]]]:
     from zoo.train.start import Learner, nominal_vocab
     from zoo.train.step_jax import Engine
 
-    def bytes_of(variables: dict[str, Any]) -> int:
-        shards = [shard for variable in variables.values() for shard in variable.value.addressable_shards]
-        return sum(shard.data.nbytes for shard in shards if shard.device == jax.devices()[0])
-
     def on(name: str, mesh: dict[str, int]) -> list[int]:
         recipe = divisible(name).with_changes(mesh=mesh)
         learner = Learner(recipe, nominal_vocab(recipe), "float32")
         optimizer = Optimizer(recipe.train.adam, learner.weights)
         Engine(learner, optimizer, Replicas(recipe.mesh))
-        return [bytes_of(learner.weights), bytes_of(optimizer.slots)]
+        return [bytes_on(jax.devices()[0], each) for each in (learner.weights, optimizer.slots)]
 
     return {name: [on(name, mesh) for mesh in MESHES] for name in json.loads(names)}
 

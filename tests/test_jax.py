@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jax_side import UPDATES, losses
+from jax_side import MESHES, UPDATES, losses
 from shrunk import FAMILIES, STILL, Bench
 
 pytest.importorskip("jax", reason="the extra jax is not installed")
@@ -18,18 +18,23 @@ QUICK = "--xla_backend_optimization_level=0"  # compiling is most of what these 
 OBJECTIVES = [*FAMILIES, "transformer-xl-wt103-base"]
 
 
-def on_jax(*arguments: str, devices: int = 1) -> Any:
-    """What a function of tests/jax_side.py finds, in a process of so many virtual devices."""
-    flags = f"{QUICK} --xla_force_host_platform_device_count={devices}"
-    done = subprocess.run(
-        [sys.executable, SIDE, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env={**os.environ, "XLA_FLAGS": flags},
-    )
+def with_devices(count: int, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """A command in a process of so many virtual devices."""
+    environment = {**os.environ, "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={count}"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, check=False)
+
+
+def on_jax(*arguments: str | Path, devices: int = 1, side: Path = SIDE) -> Any:
+    """What a function of tests/jax_side.py (or of another such file) finds."""
+    done = with_devices(devices, sys.executable, side, *arguments)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def losses_of(folder: Path) -> dict[tuple[int, str], float]:
+    """What a run has in its metrics.jsonl."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {(line["step"], line["split"]): line["loss"] for line in lines}
 
 
 @pytest.mark.slow
@@ -50,12 +55,9 @@ def test_fused_attention_is_the_masked_one(kind: str) -> None:
     assert max(differences.values()) < 1e-5
 
 
-MESHES = [{"fsdp": 8}, {"data": 4, "model": 2}, {"data": 2, "fsdp": 2, "model": 2}]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name, meshes", [(OBJECTIVES[0], MESHES), *((name, MESHES[-1:]) for name in FAMILIES[1:])])
-def test_a_mesh_of_devices_changes_nothing(name: str, meshes: list[dict[str, int]]) -> None:
+def test_a_mesh_of_devices_changes_nothing(name: str, meshes: tuple[dict[str, int], ...]) -> None:
     """With dropout; rows of micro-batches are fewer than devices, so that some devices have rows of padding alone."""
     alone = on_jax("on_mesh", name, "{}", "8")
     for mesh in meshes:
@@ -114,9 +116,7 @@ def zoo(
         "from zoo.cli import main\n"
         "main()\n"
     )
-    command = [sys.executable, "-c", script, *arguments, "--engine", engine]
-    environment = {**os.environ, "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={devices}"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, check=False)
+    return with_devices(devices, sys.executable, "-c", script, *arguments, "--engine", engine)
 
 
 SMALL = ["--set", "tokenizer.size=300", "--set", "train.tokens_per_update=512", "--set", "train.warmup_updates=2"]
@@ -140,8 +140,7 @@ def test_a_run_started_on_one_engine_goes_on_on_the_other(
             asked = ["pretrain", name, "--data", str(text), "--out", str(folder), "--updates", "8", "--resume", *stop]
             done = zoo(*asked, *SMALL, "--set", "model.dropout=0.1", engine=engine, stops=stops)
             assert done.returncode == 0, done.stderr[-3000:]
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        found[kind] = {(line["step"], line["split"]): line["loss"] for line in lines}
+        found[kind] = losses_of(folder)
     assert [step for step, split in found["both"] if split == "train"] == list(range(1, 9))
     assert found["both"] == pytest.approx(found["whole"], rel=1e-4)
 
@@ -155,8 +154,7 @@ def test_processes_share_a_mesh(text: Path, tmp_path: Path) -> None:
     for kind, command in (("alone", ["pretrain", "gpt2-nano"]), ("two", ["launch", "gpt2-nano", "--workers", "2"])):
         done = zoo(*command, *asked, "--out", str(tmp_path / kind), engine="jax", devices=2)
         assert done.returncode == 0, done.stderr[-3000:]
-        lines = [json.loads(line) for line in (tmp_path / kind / "metrics.jsonl").read_text().splitlines()]
-        found[kind] = {(line["step"], line["split"]): line["loss"] for line in lines}
+        found[kind] = losses_of(tmp_path / kind)
     assert found["two"] == pytest.approx(found["alone"], rel=1e-4)
 
 
@@ -196,6 +194,22 @@ def test_an_engine_that_is_not_installed_names_the_extra(tmp_path: Path) -> None
     assert done.stderr.splitlines()[-1].endswith(
         "--engine jax needs JAX, which is not installed: pip install 'objective-zoo[jax]'"
     )
+
+
+def test_keras_that_runs_on_jax_already_is_the_engine() -> None:
+    script = "import keras; from zoo.train import engines, start; start.use_backend()\n"
+    script += "print(start.engine(), engines.replicas().__name__, engines.step().__name__)"
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=True)
+    assert done.stdout.split() == ["jax", "zoo.train.replicas_jax", "zoo.train.step_jax"]
+
+
+def test_sums_are_empty_once_they_are_applied() -> None:
+    """As on TensorFlow; --minutes times the second one."""
+    first, second = on_jax("emptied")
+    assert first > 0
+    assert second == 0
 
 
 def test_dropout_draws_the_same_bits(tmp_path: Path) -> None:

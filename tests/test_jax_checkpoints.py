@@ -1,9 +1,6 @@
 """Checkpoints of weights that a mesh cuts: never whole on a host, and read by any mesh and by the other engine."""
 
-import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +8,7 @@ from typing import Any
 
 import pytest
 from jax_parts import BEFORE, MESHES, bench_of, gone_on
-from test_jax import QUICK
+from test_jax import losses_of, on_jax, with_devices
 
 from zoo.errors import UserError
 from zoo.saved import open_saved
@@ -22,22 +19,11 @@ pytest.importorskip("jax", reason="the extra jax is not installed")
 SIDE = Path(__file__).with_name("jax_parts.py")
 
 
-def devices(count: int) -> dict[str, str]:
-    return {**os.environ, "XLA_FLAGS": f"{QUICK} --xla_force_host_platform_device_count={count}"}
-
-
-def side(folder: Path, what: str, count: int) -> Any:
-    command = [sys.executable, SIDE, folder, what]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=devices(count), check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """What meshes of 8 devices saved, and how."""
     folder = tmp_path_factory.mktemp("saved")
-    return folder, side(folder, "save", 8)
+    return folder, on_jax(folder, "save", devices=8, side=SIDE)
 
 
 @pytest.mark.slow
@@ -66,7 +52,7 @@ def test_any_mesh_goes_on_from_any_other(saved: tuple[Path, dict[str, Any]]) -> 
     """With the losses that the mesh which saved had itself; on one device and on TensorFlow too."""
     folder, found = saved
     there = {f"mesh {name}": each["from"] for name, each in found.items()}
-    there["one device"] = side(folder, "read", 1)
+    there["one device"] = on_jax(folder, "read", side=SIDE)
     bench = bench_of()
     there["TensorFlow"] = {name: gone_on(bench, folder / name) for name in MESHES}
     for where, losses in there.items():
@@ -81,15 +67,10 @@ SMALL += ["--set", "train.checkpoint_every=2", "--set", "train.average_checkpoin
 
 def trained(folder: Path, *arguments: str, count: int = 1, code: int = 0) -> str:
     command = [sys.executable, "-m", "zoo", *arguments, *SMALL, "--out", str(folder), "--resume"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=devices(count), check=False)
+    done = with_devices(count, *command)
     told = done.stdout + done.stderr
     assert done.returncode == code, told[-4000:]
     return told
-
-
-def losses_of(folder: Path) -> dict[tuple[int, str], float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return {(line["step"], line["split"]): line["loss"] for line in lines}
 
 
 @pytest.mark.slow

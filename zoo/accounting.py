@@ -86,7 +86,7 @@ def flops(recipe: Recipe) -> Flops:
     tokens, width, vocab = recipe.row_tokens, recipe.model.width, recipe.scored_rows
     layers, found = recipe.model.layers, weights(recipe)
     objective, places = _places(recipe)
-    predicting = sum(places[task] for task in objective.token_tasks)
+    predicting = _of_tokens(objective, places)
     of = f" x {predicting} / {tokens} places"
     per_block = _kernels(found, "blocks.0.") - _kernels(found, "blocks.0.attend.r.")  # r serves all rows at once
     encoder = recipe.model.encoder_layers
@@ -165,15 +165,19 @@ def _places(recipe: Recipe) -> tuple[Objective, dict[str, int]]:
     return made.objective, counts
 
 
+def _of_tokens(objective: Objective, places: dict[str, int]) -> int:
+    return sum(places[task] for task in objective.token_tasks)
+
+
 def predicted(recipe: Recipe) -> int:
     """Places of a row at which a token is predicted."""
-    objective, places = _places(recipe)
-    return sum(places[task] for task in objective.token_tasks)
+    return _of_tokens(*_places(recipe))
 
 
 def passing(recipe: Recipe) -> int:
     """Places of a row whose states go through the blocks: its tokens, and blind queries beside them."""
-    return recipe.row_tokens + (predicted(recipe) if _places(recipe)[0].blind else 0)
+    objective, places = _places(recipe)
+    return recipe.row_tokens + (_of_tokens(objective, places) if objective.blind else 0)
 
 
 def share_of(number: int, devices: int) -> int:
@@ -202,7 +206,7 @@ def activations(recipe: Recipe, rows: int, half: bool, shared_by: int = 1) -> Te
     choices = heads if model.attention_dropout else 0
     block = tokens * (widths + choices * (tokens + model.memory))
     objective, places = _places(recipe)
-    predicting = sum(places[task] for task in objective.token_tasks)
+    predicting = _of_tokens(objective, places)
     given = tokens + (tokens + model.memory if model.memory else 0)  # with a memory the row stands in what is read too
     if objective.blind:
         block, given = round(block * (1 + predicting / tokens)), given + predicting

@@ -22,10 +22,9 @@ from zoo.sections import Mesh
 from zoo.train.cluster import Cluster
 from zoo.train.feed import WORDS, Feed, Share, Update, weights_of
 from zoo.train.meeting import meet
-from zoo.train.workers import Workers
+from zoo.train.workers import SILENCE, Workers
 
 SMALL = 1 << 16  # numbers: a collective of fewer takes as long as one of so many
-SILENCE = 20  # seconds without a sign of life after which a worker counts as lost
 START = 120  # seconds for TensorFlow to connect workers that are there
 
 

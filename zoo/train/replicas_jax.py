@@ -19,9 +19,7 @@ from zoo.sections import Mesh
 from zoo.train import layout
 from zoo.train.cluster import Cluster
 from zoo.train.feed import WORDS, Feed, Share, Update, ahead, filled, weights_of
-from zoo.train.workers import Workers
-
-SILENCE = 20  # seconds without a sign of life after which a worker counts as lost
+from zoo.train.workers import SILENCE, Workers
 
 
 class Replicas(Workers):
@@ -49,7 +47,7 @@ class Replicas(Workers):
 
     def placing(self, name: str, shape: tuple[int, ...]) -> NamedSharding:
         """Where a weight and its slots live."""
-        axes = [axis if axis and self.sizes[axis] > 1 else None for axis in layout.axes(name, shape, self.sizes)]
+        axes = [*layout.axes(name, shape, self.sizes)]
         while axes and axes[-1] is None:  # as JAX writes it on what a function returns; else it compiles that one again
             axes.pop()
         return NamedSharding(self.mesh, PartitionSpec(*axes))
@@ -83,13 +81,11 @@ def connect(cluster: Cluster | None, mesh: Mesh | None = None) -> Replicas:
         UserError: the devices do not make up the mesh, or a process did not come in time.
     """
     if cluster is not None:
-        known = cluster.how not in ("Slurm", "TPU")  # which JAX asks by itself
+        listed: tuple[Any, ...] = cluster.addresses[0], len(cluster.addresses), cluster.worker
+        if cluster.how in ("Slurm", "TPU"):  # which JAX asks by itself
+            listed = ()
         try:
-            if known:
-                listed = cluster.addresses[0], len(cluster.addresses), cluster.worker
-                jax.distributed.initialize(*listed, heartbeat_timeout_seconds=SILENCE)
-            else:
-                jax.distributed.initialize(heartbeat_timeout_seconds=SILENCE)
+            jax.distributed.initialize(*listed, heartbeat_timeout_seconds=SILENCE)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"the workers cannot be connected: {' '.join(str(error).split())}") from None
     replicas = Replicas(mesh, cluster)
@@ -111,6 +107,7 @@ class Feeds:
         self.plan, self.rows, self.micro_rows = self.feed.plan, self.feed.rows, self.feed.micro_rows
         self.count = len(self.feed.parts)
         self.height = -(-self.micro_rows // replicas.here) * replicas.here  # every device has as many rows
+        self.numbers = self._numbers()
 
     def update(self, number: int) -> Update:
         """Update `number`, on the devices; its weights are summed over all processes."""
@@ -122,13 +119,13 @@ class Feeds:
 
     def micro_batches(self, number: int) -> Iterator[tuple[Any, Any, dict[str, float]]]:
         """`count` micro-batches of update `number`: as those of an update, with the weights that this process has."""
-        for batch, rows in zip(self.feed.micro_batches(number), self._numbers(), strict=True):
+        for batch, rows in zip(self.feed.micro_batches(number), self.numbers, strict=True):
             yield self._to_devices(batch), rows, weights_of([batch])
 
     def _placed(self, number: int) -> Update:
         made = self.feed.update(number)
         batches: list[Any] = [self._to_devices(batch) for batch in made.batches]
-        return made._replace(batches=batches, firsts=self._numbers())
+        return made._replace(batches=batches, firsts=self.numbers)
 
     def _joined(self, update: Update) -> Update:
         """With sums of all processes; they are asked one after another, by the thread that trains."""

@@ -26,7 +26,7 @@ from zoo.train import budget, checkpoint, engines, run
 from zoo.train.evaluation import HeldOut, held_out
 from zoo.train.feed import Feed, Share, Update, rows_of
 from zoo.train.saver import Saver
-from zoo.train.start import Learner
+from zoo.train.start import Learner, engine
 
 if TYPE_CHECKING:
     from zoo.train.replicas import Replicas
@@ -101,12 +101,10 @@ class Session:
         for section, tokenizer in self.corpus.tokenizers.items():
             (self.folder / run.TOKENIZERS[section]).write_text(tokenizer.json(), encoding="utf-8")
         facts = {"given": given, "corpus_fingerprint": fingerprint, "corpus": self.corpus.facts}
-        from zoo.kernels.probe import keras_backend
-
         facts |= {
             "unigram_entropy": self.corpus.train.unigram_entropy,
             "device": budget.device(),
-            "engine": keras_backend(),
+            "engine": engine(),
         }
         run.write_environment(self.folder, **facts)
         run.write_recipe(self.folder, self.recipe)

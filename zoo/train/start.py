@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zoo.kernels.random import RowNoise
     from zoo.network.memory import Memory
 
-ENGINES = {"tensorflow": "TensorFlow", "jax": "JAX"}  # backends of Keras that the zoo trains on
+ENGINES = ("tensorflow", "jax")  # backends of Keras that the zoo trains on
 _chosen = "tensorflow"  # which of them this process is for
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instructions of a processor for matrix products
 
@@ -30,20 +30,21 @@ BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # instructions of a processor for matrix
 def use_backend(engine: str | None = None) -> None:
     """Makes Keras run on an engine, whatever the user's keras.json says, before anything imports it.
 
-    engine: None = the one that this process has already, else the first of ENGINES.
+    engine: None = the one that this process has already, else TensorFlow.
 
     Raises:
         UserError: there is no such engine, it is not installed, or Keras runs on another one already.
     """
     if engine is not None and engine not in ENGINES:
         raise UserError(f"--engine is {engine!r}{nearest(engine, ENGINES)}")
+    global _chosen
     if "keras" in sys.modules:
         used = sys.modules["keras"].backend.backend()
         if used not in ENGINES or engine not in (None, used):
             wanted = engine or " or ".join(ENGINES)
             raise UserError(f"Keras was already imported on the backend {used!r}; the zoo trains on {wanted}")
+        _chosen = used
         return
-    global _chosen
     _chosen = engine or _chosen
     if _chosen == "jax" and importlib.util.find_spec("jax") is None:
         raise UserError("--engine jax needs JAX, which is not installed: pip install 'objective-zoo[jax]'")

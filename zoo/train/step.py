@@ -16,6 +16,7 @@ import tensorflow as tf
 from zoo.batch import Array, Batch
 from zoo.kernels.random import RowNoise
 from zoo.network.memory import Memory, memory_of
+from zoo.train.engines import HEALTHY, NOTHING
 from zoo.train.optimizer import Optimizer
 from zoo.train.replicas import Replicas
 from zoo.train.start import Learner
@@ -23,9 +24,6 @@ from zoo.train.start import Learner
 # This rewrite of graphs orders sums by generated names, so that the second engine of a process, or one resumed beside
 # other work, would round differently. tests/test_engine.py compares engines bit by bit.
 tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
-
-NOTHING: Mapping[str, Array] = {}
-HEALTHY = -1  # `failed` holds this until an update is not finite, then that update's number
 
 
 class Evaluator:

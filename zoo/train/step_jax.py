@@ -19,12 +19,10 @@ from zoo.kernels import adam as kernel
 from zoo.kernels.random import RowNoise
 from zoo.network.memory import Memory, memory_of
 from zoo.tensors import part_name, part_of
+from zoo.train.engines import HEALTHY, NOTHING
 from zoo.train.optimizer import Optimizer, decays
 from zoo.train.replicas_jax import Replicas
 from zoo.train.start import Learner
-
-NOTHING: Mapping[str, Array] = {}
-HEALTHY = -1  # `failed` holds this until an update is not finite, then that update's number
 
 Values = dict[str, Any]  # arrays by name
 
@@ -79,9 +77,9 @@ class Evaluator:
     ) -> tuple[Values, Any, Values]:
         """As of Learner.totals, with these weights and memory in place of the variables'; and the memory after it."""
         weights = jax.lax.with_sharding_constraint(weights, self.gathered)
-        own = {name: (self.learner.weights[name], value) for name, value in weights.items()}
         kept = {} if memory is None else memory.variables
-        pairs = [*own.values(), *((kept[name], value) for name, value in remembered.items())]
+        own = [(self.learner.weights[name], value) for name, value in weights.items()]
+        pairs = [*own, *((kept[name], value) for name, value in remembered.items())]
         with keras.StatelessScope(state_mapping=pairs) as scope:
             totals, right = self.learner.totals(batch, noise, memory, first)
         after = {name: scope.get_current_value(variable) for name, variable in kept.items()}
@@ -133,28 +131,32 @@ class Engine(Evaluator):
         self.cut = any(not placing.is_fully_replicated for placing in self.placing.values())
         self._place(optimizer.slots, {name: slot.value for name, slot in optimizer.slots.items()})
         self.failed = keras.Variable(HEALTHY, dtype="int32", trainable=False, name="failed")
-        self.failed.assign(_laid_out(np.asarray(HEALTHY, np.int32), self.replicas.everywhere))
-        self.gradients: Values | None = None  # summed, while an update has several micro-batches
+        self.gradients: Values | None = None  # summed, while an update has several micro-batches; None = all are zero
         self._whole = self._compiled(self._whole_update, donated=(0, 1, 2, 3))
-        self._first = self._compiled(self._first_gradient, donated=(1,))
         self._part = self._compiled(self._add_gradient, donated=(1, 2))
         self._apply_sums = self._compiled(self._changed, donated=(0, 1, 2))
+        shapes = {name: tuple(weight.shape) for name, weight in learner.weights.items()}
+        zeros = lambda: {name: jnp.zeros(shape) for name, shape in shapes.items()}  # noqa: E731
+        self._zeros = jax.jit(zeros, out_shardings=self.placing)
+        self._forget_failure()
 
     def gradient(self, batch: Batch, factors: dict[str, Array], update: int, first: Any) -> dict[str, Array]:
         """Adds one micro-batch's share to the summed gradient; returns every task's total (nats, float32)."""
-        sums = () if self.gradients is None else (self.gradients,)
-        function = self._part if sums else self._first
-        self.gradients, totals, after = function(
-            self._weights(), self._remembered(self.memory), *sums, batch, _scalars(factors), np.uint32(update), first
+        self.gradients, totals, after = self._part(
+            self._weights(),
+            self._remembered(self.memory),
+            self._taken_sums(),
+            batch,
+            _scalars(factors),
+            np.uint32(update),
+            first,
         )
         self._remember(self.memory, after)
         return totals
 
     def apply(self, learning_rate: float, update: int) -> Array:
         """Applies the summed gradient and empties it; returns its global norm before clipping."""
-        assert self.gradients is not None
-        gradients, self.gradients = self.gradients, None
-        found = self._apply_sums(*self._state(), gradients, np.float32(learning_rate), np.int32(update))
+        found = self._apply_sums(*self._state(), self._taken_sums(), np.float32(learning_rate), np.int32(update))
         return self._take(*found)
 
     def update(
@@ -202,7 +204,15 @@ class Engine(Evaluator):
         self._place(slots, {name: np.zeros(slot.shape, np.float32) for name, slot in slots.items()})
         if self.memory is not None:
             self.memory.forget()
+        self._forget_failure()
+
+    def _forget_failure(self) -> None:
         self.failed.assign(_laid_out(np.asarray(HEALTHY, np.int32), self.replicas.everywhere))
+
+    def _taken_sums(self) -> Values:
+        """The summed gradient, which is empty from here on."""
+        sums, self.gradients = self.gradients, None
+        return self._zeros() if sums is None else sums
 
     def _state(self) -> tuple[Values, Values, Any]:
         return self._weights(), {name: slot.value for name, slot in self.optimizer.slots.items()}, self.failed.value
@@ -227,9 +237,6 @@ class Engine(Evaluator):
 
         gradients, (totals, after) = jax.grad(loss, has_aux=True)(weights)
         return jax.lax.with_sharding_constraint(gradients, self.placing), totals, after
-
-    def _first_gradient(self, weights: Values, remembered: Values, *batch: Any) -> tuple[Values, Values, Values]:
-        return self._backward(weights, remembered, *batch)
 
     def _add_gradient(self, weights: Values, remembered: Values, sums: Values, *batch: Any) -> Any:
         gradients, totals, after = self._backward(weights, remembered, *batch)

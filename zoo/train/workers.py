@@ -11,6 +11,7 @@ from zoo.errors import UserError, some
 from zoo.train.cluster import Cluster
 from zoo.train.run import differences
 
+SILENCE = 20  # seconds without a sign of life after which a worker counts as lost
 CHUNK = 1 << 22  # numbers that go from worker 0 to the others at a time: 16 MB
 
 
