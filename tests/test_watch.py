@@ -165,6 +165,22 @@ def test_the_view_tells_where_runs_are(folder, tmp_path):
     assert "silent 5.0 min" in shown(folder)
 
 
+def test_losses_of_two_objectives_share_no_axes(folder, tmp_path):
+    folders = [folder, tmp_path / "other"]
+    folders[1].mkdir()
+    for path, name, loss in zip(folders, ("causal", "masked"), (2.0, 900.0), strict=True):
+        (path / "recipe.yaml").write_text(
+            f"objective: {{name: {name}}}\ntrain: {{updates: 10, tokens_per_update: 100}}\n"
+        )
+        write(path, text(train(1, loss=loss), train(2, loss=loss + 1)))
+    causal, masked = shown(*folders).partition("\nmasked\n")[::2]
+    assert "\ncausal\n" in causal
+    assert "run-1" in causal.partition("\ncausal\n")[2] and "other" in masked
+    assert "e+02 |" not in causal and "901" in masked
+    (folders[1] / "recipe.yaml").write_text((folder / "recipe.yaml").read_text())
+    assert "\ncausal\n" not in shown(*folders)  # one plot says nothing of its objective
+
+
 def test_losses_that_are_not_finite_are_left_out_of_the_plot(folder):
     write(folder, text(train(1), train(2), train(3, loss=float("nan")), train(4)))
     assert "nan" in shown(folder)  # the loss of late

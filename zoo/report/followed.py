@@ -19,10 +19,11 @@ QUIET = 60.0  # seconds after which a run that has all its updates counts as fin
 
 
 class Plan(NamedTuple):
-    """What a run's recipe says of its length."""
+    """What a run's recipe says of its length, and what it learns."""
 
     updates: int
     tokens_per_update: int
+    objective: str | None  # its name: losses of two objectives measure two things
 
 
 class Followed:
@@ -89,6 +90,11 @@ class Followed:
         return self.folder.absolute().name
 
     @property
+    def objective(self) -> str:
+        """Its name; empty where the recipe has none."""
+        return self.plan.objective or "" if self.plan else ""
+
+    @property
     def step(self) -> int:
         """Updates done."""
         return self.steps[-1] if self.steps else 0
@@ -124,7 +130,8 @@ class Followed:
 def _plan(recipe: Path) -> Plan | None:
     """None where there is no recipe, or none that says this: a run may be watched that nothing here could train."""
     try:
-        train = read_sections(recipe)["train"]
-        return Plan(int(train["updates"]), int(train["tokens_per_update"]))
-    except (UserError, LookupError, TypeError, ValueError):
+        sections = read_sections(recipe)
+        train, objective = sections["train"], sections.get("objective", {})
+        return Plan(int(train["updates"]), int(train["tokens_per_update"]), objective.get("name"))
+    except (UserError, LookupError, TypeError, ValueError, AttributeError):
         return None

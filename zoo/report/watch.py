@@ -63,11 +63,19 @@ def view(runs: Sequence[Followed], console: Console, width: int, height: int) ->
     samples = [(run.name, run.sample) for run in runs]
     written = [_sample(name, text, width) for name, text in samples if text]
     below = sum(len(text.plain.splitlines()) + 1 for text in written)
-    rows = max(LEAST_PLOT, height - len(runs) - below - 5)
     begun = [run for run in runs if run.steps]
     unit = "tokens" if all(run.plan for run in begun) else "updates"
-    curves = plot(_curves(begun, width, unit), width, rows, unit, braille=has_braille(console, len(begun)))
-    return Group(_table(runs), Text(), curves, *(part for text in written for part in (Text(), text)))
+    alike: dict[str, list[Followed]] = {}  # losses of two objectives measure two things
+    for run in begun:
+        alike.setdefault(run.objective, []).append(run)
+    plots = alike or {"": []}
+    rows = max(LEAST_PLOT, (height - len(runs) - below - 2) // len(plots) - 3)
+    drawn = []
+    for objective, group in plots.items():
+        curves = _curves(group, width, unit, named=len(begun) > 1)
+        text = plot(curves, width, rows, unit, braille=has_braille(console, len(begun)))
+        drawn.append(Text(f"{objective}\n").append(text) if len(plots) > 1 else text)
+    return Group(_table(runs), *(part for text in (*drawn, *written) for part in (Text(), text)))
 
 
 def _table(runs: Sequence[Followed]) -> Table:
@@ -104,13 +112,13 @@ def _validation(run: Followed) -> tuple[str, str]:
     return f"{line['loss']:.3f}", bits
 
 
-def _curves(runs: Sequence[Followed], width: int, unit: str) -> list[Curve]:
+def _curves(runs: Sequence[Followed], width: int, unit: str, named: bool) -> list[Curve]:
     """Of every run its training loss, a mean for every place across, and the losses that were evaluated."""
     curves = []
     for number, run in enumerate(runs):
         scale = run.plan.tokens_per_update if run.plan and unit == "tokens" else 1
         steps, losses = np.array(run.steps, np.float64), np.array(run.losses)
-        name = run.name if len(runs) > 1 else "training"
+        name = run.name if named else "training"
         curves.append(Curve(name, *binned(steps * scale, losses, 2 * (width - AXIS)), color=number))
         evaluated = sorted(run.evaluated)
         if evaluated:
