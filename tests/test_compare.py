@@ -69,6 +69,11 @@ def test_budgets_are_equal_and_schedules_keep_their_shape() -> None:
     cost = accounting.flops(recipe).per_token * 192
     assert Budget(flops=cost * 30.4).given(recipe).train.updates == 30
     assert Budget().given(recipe) == recipe
+    # evaluations on the way read 1% of the budget, or what the recipe says where that is less
+    assert Budget(tokens=192 * 400).given(recipe).train.evaluate_tokens == 192 * 4
+    sampled = recipe.with_changes(train={"evaluate_tokens": 500})
+    assert Budget(tokens=192 * 400).given(sampled).train.evaluate_tokens == 500
+    assert Budget(flops=cost * 100).given(sampled).train.evaluate_tokens == 192
     assert Budget(tokens=192).given(recipe).train.evaluate_every == 1
     with pytest.raises(UserError, match=r"--tokens 90 is less than half an update of gpt2-small, which takes 192"):
         Budget(tokens=90).given(recipe)

@@ -170,6 +170,27 @@ def test_what_is_told_of_each_kind(runs: dict[str, Path]) -> None:
     assert evaluate(runs["causal"], stride=24)["bits_per_byte"] == pytest.approx(found["causal"]["bits_per_byte"])
 
 
+def test_rows_that_overlap_are_read_as_often_as_the_text_fills_them(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XLNet's repeat half of the row before, and run both ways: all of them hold a split four times."""
+    specials = {**BYTES["specials"], "cls": "<cls>", "sep": "<sep>"}
+    data = {"reuse": 12, "bidirectional": True, "row_tokens": 24}
+    recipe = shrunk("xlnet-base", {"memory": 0, **STILL}).with_changes(
+        tokenizer={**BYTES, "specials": specials}, data=data, train={"updates": 1}
+    )
+    run = zoo.pretrain(recipe, text, tmp_path / "run").folder
+    seen = []
+    monkeypatch.setattr(
+        "zoo.use.evaluate.evaluate_split", lambda evaluator, split, shown: seen.append(split) or {"loss": 1.0}
+    )
+    evaluate(run)
+    (held_out,) = seen
+    tokens, whole = len(held_out.tokens.token), held_out.feed.plan.rows_in_epoch
+    assert 3 < whole * 24 / tokens < 4
+    assert tokens <= held_out.feed.rows * 24 < tokens + 24 * 4  # all streams go equally far
+
+
 def test_what_is_found_stays_with_the_run(runs: dict[str, Path], capsys: Any) -> None:
     run = runs["causal"]
     assert cli.run(["eval", str(run), "--stride", "12"]) == 0

@@ -40,7 +40,8 @@ class Budget(NamedTuple):
 
     def given(self, recipe: Recipe) -> Recipe:
         """The recipe with a schedule that ends with the budget; its warm-up, evaluations and checkpoints keep their
-        shares of the updates."""
+        shares of the updates. An evaluation on the way reads no more than 1% of the budget's tokens: what is compared
+        is measured at the end, on all of the split."""
         train, updates = recipe.train, self.updates(recipe)
         if updates < 1:
             asked = f"--tokens {self.tokens:g}" if self.tokens is not None else f"--flops {self.flops:g}"
@@ -49,6 +50,9 @@ class Budget(NamedTuple):
         parts = ("warmup_updates", "evaluate_every", "checkpoint_every")
         scaled = {key: value * updates // train.updates for key in parts if (value := getattr(train, key))}
         least = {key: max(value, 0 if key == "warmup_updates" else 1) for key, value in scaled.items()}
+        if self != Budget():
+            sample = max(updates * train.tokens_per_update // 100, 1)
+            least["evaluate_tokens"] = min(train.evaluate_tokens or sample, sample)
         return recipe.with_changes(train={"updates": updates, **least})
 
 

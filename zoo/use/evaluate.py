@@ -100,7 +100,10 @@ def _check(model: Loaded, stride: int | None, within_word: bool) -> None:
 def _as_in_training(model: Loaded, corpus: Corpus) -> dict[str, Any]:
     from zoo.train.step import Evaluator
 
-    split = held_out(model.recipe, model.learner, corpus.valid, corpus.tokenizer.special)
+    tokens = corpus.valid
+    # Rows that overlap, as XLNet's do, read each token several times: as many of them as the text would fill once.
+    most = len(tokens.token) if model.recipe.data.reuse else None
+    split = held_out(model.recipe, model.learner, tokens, corpus.tokenizer.special, most)
     done = 0
     with progress("evaluating", split.feed.rows, "rows") as advance:
 
