@@ -175,8 +175,10 @@ def test_losses_of_two_objectives_share_no_axes(folder, tmp_path):
         write(path, text(train(1, loss=loss), train(2, loss=loss + 1)))
     causal, masked = shown(*folders).partition("\nmasked\n")[::2]
     assert "\ncausal\n" in causal
-    assert "run-1" in causal.partition("\ncausal\n")[2] and "other" in masked
-    assert "e+02 |" not in causal and "901" in masked
+    assert "run-1" in causal.partition("\ncausal\n")[2]
+    assert "901" not in causal
+    assert "other" in masked
+    assert "901" in masked
     (folders[1] / "recipe.yaml").write_text((folder / "recipe.yaml").read_text())
     assert "\ncausal\n" not in shown(*folders)  # one plot says nothing of its objective
 
