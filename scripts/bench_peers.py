@@ -43,7 +43,7 @@ CASES = {
     "transformer-base": Case("transformer", 16, 128),
     "gpt2-nano": Case("gpt2", 8, 256),
     "bert-nano": Case("bert", 32, 64, 10),
-    "xlnet-nano": Case("xlnet", 8, 256, 42, ALONE),
+    "xlnet-nano": Case("xlnet", 16, 128, 21, ALONE),
     "transformer-nano": Case("transformer", 16, 128),
 }
 
