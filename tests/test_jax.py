@@ -121,6 +121,7 @@ def zoo(
 
 SMALL = ["--set", "tokenizer.size=300", "--set", "train.tokens_per_update=512", "--set", "train.warmup_updates=2"]
 SMALL += ["--set", "model.width=32", "--set", "model.layers=2", "--set", "train.evaluate_every=4"]
+SMALL += ["--set", "train.precision=float32"]  # auto is bfloat16 where there is AMX
 
 
 @pytest.mark.slow
