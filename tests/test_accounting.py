@@ -151,10 +151,10 @@ def test_gpt2_small_agrees_with_what_is_known() -> None:
 
 def test_memory_grows_with_rows_and_falls_with_precision() -> None:
     found = recipe("gpt2-small")
-    one, four = (accounting.memory(found, rows, half=True) for rows in (1, 4))
-    assert [term.value for term in one[:-1]] == [term.value for term in four[:-1]]
-    logits = 2 * 2 * accounting.LOGITS  # and their gradient; a row has more than exist at once
-    assert four[-1].value - logits == 4 * (one[-1].value - logits)
+    one, two, eight = (accounting.memory(found, rows, half=True) for rows in (1, 2, 8))
+    assert [term.value for term in one[:-1]] == [term.value for term in eight[:-1]]
+    logits = 2 * accounting.LOGITS  # and their gradient; two rows have more than exist at once
+    assert eight[-1].value - logits == 4 * (two[-1].value - logits)
     assert accounting.memory(found, 1, half=False)[-1].value > one[-1].value
     assert one[1].value == 4 * 124_439_808
 

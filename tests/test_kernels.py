@@ -175,8 +175,9 @@ def test_cross_entropy_of_far_logits_is_finite() -> None:
 def test_cross_entropy_of_logits_that_never_are(
     dtype: str, tolerance: float, biased: bool, smoothing: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """13 rows, five at a time, with the gradients of everything."""
-    monkeypatch.setattr("zoo.kernels.cross_entropy.LOGITS", 5 * 31)
+    """13 rows, five at a time and of those two in a pass, with the gradients of everything."""
+    monkeypatch.setattr("zoo.kernels.cross_entropy.LOGITS", 5 * 31 * tf.as_dtype(dtype).size)
+    monkeypatch.setattr("zoo.kernels.cross_entropy.PASS", 2 * 31)
     x, table = (tf.cast(noise.standard_normal(shape), dtype) for shape in ((13, 8), (31, 8)))
     bias = tf.constant(noise.standard_normal(31), tf.float32) if biased else None
     target, weight = noise.integers(0, 31, 13).astype(np.int32), noise.random(13).astype(np.float32)

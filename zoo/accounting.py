@@ -11,7 +11,7 @@ from zoo.schema import Recipe
 from zoo.train.start import make_objective, nominal_vocab
 
 FLOAT = 4  # bytes of a float32: weights, gradients and Adam's slots are never anything else
-LOGITS = 1 << 24  # that exist at once while training (zoo/kernels/cross_entropy.py)
+LOGITS = 1 << 27  # bytes of them that exist at once while training (zoo/kernels/cross_entropy.py)
 LIBRARY_BYTES = 1_000_000_000  # of the process, beside all arrays
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -195,7 +195,7 @@ def activations(recipe: Recipe, rows: int, half: bool, shared_by: int = 1) -> Te
     activation; of a pair of tokens a byte (what attention dropped; scores are made again). Of a token that is
     remembered its state in float32, k and v. Where blocks are run again, of each what it is given, in float32, with its
     products if they are kept, and one block whole. Of a predicted place the logits and their gradient, those of a
-    tail's words by their share of a text; without tails at most LOGITS of them. Compare Korthikanti et al. 2022,
+    tail's words by their share of a text; without tails at most LOGITS bytes of them. Compare Korthikanti et al. 2022,
     section 4.1.
     """
     model, tokens = recipe.model, recipe.row_tokens
@@ -226,7 +226,7 @@ def activations(recipe: Recipe, rows: int, half: bool, shared_by: int = 1) -> Te
     shortlist, *tails = bins(model, vocab := recipe.scored_rows)
     scored = shortlist.size + len(tails) + sum(round(_share(tail, vocab) * tail.size) for tail in tails)
     logits = rows * predicting * share_of(scored, shared_by)
-    logits = 2 * number * (logits if tails else min(logits, LOGITS))
+    logits = 2 * (number * logits if tails else min(number * logits, LOGITS))
     arithmetic = f"{rows} {'row' if rows == 1 else 'rows'} x ({arithmetic}) + {size(logits, 'B')} of logits"
     return Term("activations", arithmetic, rows * row + logits)
 

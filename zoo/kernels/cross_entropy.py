@@ -11,7 +11,8 @@ from keras import ops
 
 from zoo.kernels.matmul import matmul_transposed
 
-LOGITS = 1 << 24  # that exist at once
+LOGITS = 1 << 27  # bytes of them that exist at once, in the compute dtype
+PASS = 1 << 22  # logits that one compiled pass takes: their float32 exponentials stay in the cache
 
 
 def reference_cross_entropy(logits: Any, target: Any, weight: Any, smoothing: float = 0.0) -> Any:
@@ -79,32 +80,56 @@ def projected_cross_entropy(
         return reference_projected(x_ND, table_VD, bias_V, target_N, weight_N, smoothing)
     import tensorflow as tf
 
-    tiles = -(-count * words // LOGITS)
-    size = -(-count // tiles)
     both_ways = _both_ways(smoothing)
 
     @tf.custom_gradient
     def fused(x_ND: Any, table_VD: Any, *biases: Any) -> Any:
         bias_V = biases[0] if biases else None
-        loss, of_x, of_table, of_bias = tf.zeros(()), [], tf.zeros(()), tf.zeros(())
-        for tile in (slice(begin, begin + size) for begin in range(0, count, size)):
-            with tf.control_dependencies([of_table]):  # one after another, or all logits would be there at once
+        loss, of_x, of_table, of_bias = tf.zeros(()), [], [], tf.zeros(())
+        for tile in _even(slice(0, count), LOGITS // (words * x_ND.dtype.size)):
+            with tf.control_dependencies(of_table):  # one after another, or all logits would be there at once
                 x_nD = tf.identity(x_ND[tile])
             logits_nV = tf.matmul(x_nD, table_VD, transpose_b=True)
-            found, back_nV, of_bias_V = both_ways(logits_nV, bias_V, target_N[tile], weight_N[tile])
-            loss += found
-            of_x.append(tf.cast(tf.matmul(back_nV, table_VD), tf.float32))
-            of_table += tf.cast(tf.matmul(back_nV, x_nD, transpose_a=True), tf.float32)
-            of_bias += 0.0 if of_bias_V is None else of_bias_V
-        found = tf.concat(of_x, 0), of_table, of_bias
+            backs = []
+            for part in _even(tile, PASS // words):
+                here = slice(part.start - tile.start, part.stop - tile.start)
+                found, back_pV, of_bias_V = both_ways(logits_nV[here], bias_V, target_N[part], weight_N[part])
+                loss += found
+                backs.append(back_pV)
+                of_bias += 0.0 if of_bias_V is None else of_bias_V
+            back_nV = tf.concat(backs, 0)
+            of_x.append(tf.matmul(back_nV, table_VD))
+            of_table.append(tf.matmul(back_nV, x_nD, transpose_a=True))
+            if len(of_table) > 1:
+                of_table = [tf.add_n([tf.cast(each, tf.float32) for each in of_table])]
+        found = tf.concat(of_x, 0), *of_table, of_bias
 
         def gradient(upstream: Any) -> list[Any]:
             wanted = zip(found, (x_ND, table_VD, *biases), strict=False)
-            return [tf.cast(each * upstream, of.dtype) for each, of in wanted]
+            return [_scaled()(each, upstream, of.dtype) for each, of in wanted]
 
         return loss, gradient
 
     return fused(x_ND, table_VD, *([] if bias_V is None else [bias_V]))
+
+
+def _even(whole: slice, most: int) -> list[slice]:
+    """The whole in parts of about one size, at most `most` long (or one)."""
+    count = whole.stop - whole.start
+    size = -(-count // -(-count // max(most, 1)))
+    return [slice(begin, min(begin + size, whole.stop)) for begin in range(whole.start, whole.stop, size)]
+
+
+@cache
+def _scaled() -> Any:
+    """A tensor times a float32 scalar, in another dtype; one pass, whose product is not rounded before."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True, autograph=False)
+    def scaled(x: Any, scalar: Any, dtype: Any) -> Any:
+        return tf.cast(tf.cast(x, tf.float32) * scalar, dtype)
+
+    return scaled
 
 
 @cache
@@ -123,13 +148,15 @@ def _both_ways(smoothing: float) -> Any:
         share_NV = tf.exp(exact_NV - top_N1)
         sum_N1 = tf.reduce_sum(share_NV, axis=-1, keepdims=True)
         expected_N1 = tf.gather(exact_NV, target_N[:, None], batch_dims=1)
-        hit_NV = tf.cast(tf.range(tf.shape(logits_NV)[1])[None] == tf.cast(target_N, tf.int32)[:, None], tf.float32)
+        each, extra = _shared_out(smoothing, logits_NV.shape[1])
         if smoothing:
-            each, extra = _shared_out(smoothing, logits_NV.shape[1])
             expected_N1 = extra * expected_N1 + each * tf.reduce_sum(exact_NV, axis=-1, keepdims=True)
-            hit_NV = extra * hit_NV + each
-        loss = tf.reduce_sum(weight_N[:, None] * (top_N1 + tf.math.log(sum_N1) - expected_N1))
-        back_NV = (share_NV / sum_N1 - hit_NV) * weight_N[:, None]
+        weight_N1 = weight_N[:, None]
+        loss = tf.reduce_sum(weight_N1 * (top_N1 + tf.math.log(sum_N1) - expected_N1))
+        hit_NV = tf.range(tf.shape(logits_NV)[1])[None] == tf.cast(target_N, tf.int32)[:, None]
+        # Products of what is one number for a token: a division for every logit would take half as long again.
+        wanted_NV = tf.where(hit_NV, weight_N1 * (extra + each), weight_N1 * each)
+        back_NV = share_NV * (weight_N1 / sum_N1) - wanted_NV
         return loss, tf.cast(back_NV, logits_NV.dtype), None if bias_V is None else tf.reduce_sum(back_NV, axis=0)
 
     return both_ways
