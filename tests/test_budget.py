@@ -43,7 +43,7 @@ def test_as_many_rows_at_once_as_fit_and_make_it_faster(machine: Any) -> None:
     machine(available=10**12)
     assert budget.largest_rows(small) == small.rows_per_update
     assert budget.fitting_rows(small) == budget.CPU_TOKENS // 1024
-    machine(available=6 * 10**9)
+    machine(available=65 * 10**8)
     most = budget.largest_rows(small)
     assert 0 < most < budget.CPU_TOKENS // 1024
     assert small.rows_per_update / most - 1 < small.rows_per_update / budget.fitting_rows(small)
