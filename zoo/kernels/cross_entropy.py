@@ -3,6 +3,7 @@
 Shapes: N tokens, V vocabulary.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -86,14 +87,13 @@ def projected_cross_entropy(
     def fused(x_ND: Any, table_VD: Any, *biases: Any) -> Any:
         bias_V = biases[0] if biases else None
         loss, of_x, of_table, of_bias = tf.zeros(()), [], [], tf.zeros(())
-        for tile in _even(slice(0, count), LOGITS // (words * x_ND.dtype.size)):
+        for x_nD, target_n, weight_n in _cut(LOGITS // (words * x_ND.dtype.size), x_ND, target_N, weight_N):
             with tf.control_dependencies(of_table):  # one after another, or all logits would be there at once
-                x_nD = tf.identity(x_ND[tile])
+                x_nD = tf.identity(x_nD)
             logits_nV = tf.matmul(x_nD, table_VD, transpose_b=True)
             backs = []
-            for part in _even(tile, PASS // words):
-                here = slice(part.start - tile.start, part.stop - tile.start)
-                found, back_pV, of_bias_V = both_ways(logits_nV[here], bias_V, target_N[part], weight_N[part])
+            for logits_pV, target_p, weight_p in _cut(PASS // words, logits_nV, target_n, weight_n):
+                found, back_pV, of_bias_V = both_ways(logits_pV, bias_V, target_p, weight_p)
                 loss += found
                 backs.append(back_pV)
                 of_bias += 0.0 if of_bias_V is None else of_bias_V
@@ -113,11 +113,12 @@ def projected_cross_entropy(
     return fused(x_ND, table_VD, *([] if bias_V is None else [bias_V]))
 
 
-def _even(whole: slice, most: int) -> list[slice]:
-    """The whole in parts of about one size, at most `most` long (or one)."""
-    count = whole.stop - whole.start
+def _cut(most: int, *tensors: Any) -> Iterator[list[Any]]:
+    """Tensors of as many rows each in parts of about one size, at most `most` rows long (or one)."""
+    count = tensors[0].shape[0]
     size = -(-count // -(-count // max(most, 1)))
-    return [slice(begin, min(begin + size, whole.stop)) for begin in range(whole.start, whole.stop, size)]
+    for begin in range(0, count, size):
+        yield [each[begin : begin + size] for each in tensors]
 
 
 @cache
